@@ -1,0 +1,161 @@
+"""What keeps streams and carries publications to the managers of their user: the protocol every engine implements.
+
+A stream is named by a user key and a channel. The key comes first everywhere, so no call can reach across users, and the
+same channel under two keys is two streams.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """A place in a stream. Offsets count from 1 within one epoch; offset 0 is before the first publication."""
+
+    offset: int
+    epoch: str
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One publication as every connection gets it. Immutable, so that history and connections can share it.
+
+    Attributes:
+        key: user key of the stream; a manager of another key refuses it.
+        channel: channel within the user's streams.
+        offset: place in the stream; 0 for a live publication that no stream keeps.
+        text: the publication as JSON on one line, encoded once for all who get it.
+        size: bytes of `text` in UTF-8.
+    """
+
+    key: str
+    channel: str
+    offset: int
+    text: str
+    size: int
+
+
+class History(msgspec.Struct, frozen=True):
+    """Publications of a stream, and the stream's top position at the moment of reading."""
+
+    position: Position
+    publications: tuple[Publication, ...]
+
+
+class PublishResult(msgspec.Struct, frozen=True, gc=False):
+    """Where a publication went.
+
+    Attributes:
+        position: of the publication; of the first one when `duplicate`.
+        duplicate: the idempotency key was seen before, nothing was published now.
+        connections: connections of this node that it was handed to.
+    """
+
+    position: Position
+    duplicate: bool
+    connections: int
+
+
+class StreamInfo(msgspec.Struct, frozen=True, gc=False):
+    """One stream of a user, for operators: no content."""
+
+    channel: str
+    position: Position
+    publications: int
+
+
+class Subscriber(Protocol):
+    """What a broker delivers to: the manager of one user key. Both calls only enqueue; they never wait."""
+
+    def deliver(self, publication: Publication) -> int:
+        """Hand a publication to the connections subscribed to its channel; their number."""
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """Hand a push that no stream keeps (join, leave) to the connections subscribed to `channel`."""
+
+
+class BrokerError(Exception):
+    """A broker could not do what was asked. `reason` is for logs and operators."""
+
+    def __init__(self, reason: str) -> None:
+        """Keep the reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UnrecoverablePosition(BrokerError):
+    """The position is of another epoch than the stream (error 112 of the client protocol)."""
+
+
+class StreamLimitExceeded(BrokerError):
+    """The user key has as many streams as it may (error 106)."""
+
+
+class Broker(Protocol):
+    """Streams, live delivery and presence.
+
+    Calls on one broker come from one event loop. What ends something (`unsubscribe`, `remove_presence`) does not wait, so
+    that clean-up cannot be cancelled half-way; an engine that needs the network queues it and keeps the order per key.
+    """
+
+    async def start(self) -> None:
+        """Get ready. Called once, in the event loop that makes all later calls."""
+
+    async def close(self) -> None:
+        """Let go of everything. Harmless when repeated."""
+
+    def healthy(self) -> bool:
+        """Whether publishes and reads work now."""
+
+    async def publish(
+        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+    ) -> PublishResult:
+        """Append to the stream and hand to its subscribers.
+
+        Args:
+            data: JSON on one line (no line breaks: they separate messages on the wire), embedded as it is.
+            info: the publishing client's info as a JSON object on one line; empty: none.
+            idempotency_key: a publish with a key seen in this stream within the TTL publishes nothing.
+
+        Raises:
+            StreamLimitExceeded: the stream would be one too many for `key`.
+            BrokerError: the engine cannot be reached.
+        """
+
+    async def history(
+        self, key: str, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
+    ) -> History:
+        """What is kept, oldest first (`reverse`: newest first), and the top position.
+
+        Reading the position of a stream that does not exist starts one, so that its epoch holds for what comes.
+
+        Args:
+            since: exclusive. Only what lies behind it (with `reverse`: before it). An empty epoch matches any.
+            limit: 0 reads the position alone, -1 everything.
+
+        Raises:
+            UnrecoverablePosition: `since` names another epoch.
+            StreamLimitExceeded: the stream would be one too many for `key`.
+        """
+
+    async def subscribe(self, key: str, subscriber: Subscriber) -> None:
+        """From the return on, deliver what is published under `key`. One subscriber a key; a new one replaces it."""
+
+    def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
+        """Stop delivering to `subscriber`. Nothing happens when another one took its place."""
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """Hand a push that no stream keeps to the subscriber of `key`, wherever it is."""
+
+    async def add_presence(self, key: str, channel: str, client: str, info: str) -> None:
+        """Say that connection `client` is in the channel; `info` is its ClientInfo as a JSON object on one line."""
+
+    def remove_presence(self, key: str, channel: str, client: str) -> None:
+        """Say that the connection left."""
+
+    async def presence(self, key: str, channel: str) -> dict[str, str]:
+        """Client ids in the channel, with their info as given."""
+
+    async def streams(self, key: str) -> tuple[StreamInfo, ...]:
+        """The streams of a user key."""

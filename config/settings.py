@@ -1,0 +1,158 @@
+"""The settings of a gateway: one tree, read once at start and immutable from then on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
+
+ModeName = Literal["unified", "isolated", "degraded", "emergency"]
+Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the tree. Frozen: settings are reachable from every user, so nobody may change them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class AuthSettings(Section):
+    """How users prove who they are (JWT, RFC 7519)."""
+
+    algorithm: Algorithm = Field("HS256", description="The one signature algorithm accepted; a token cannot choose.")
+    hmac_secret: SecretStr | None = Field(None, description="Shared secret of HS256, at least 32 bytes.")
+    hmac_secret_file: Path | None = Field(None, description="File that holds `hmac_secret`.")
+    public_key: str | None = Field(None, description="PEM public key of RS256, ES256 or EdDSA.")
+    public_key_file: Path | None = Field(None, description="File that holds `public_key`.")
+    jwks_file: Path | None = Field(None, description="File with a JSON Web Key Set (RFC 7517).")
+    jwks_url: AnyHttpUrl | None = Field(None, description="Address of a JSON Web Key Set, fetched and cached.")
+    jwks_ttl: PositiveSeconds = Field(300, description="Seconds for which a fetched key set is used.")
+    audience: tuple[str, ...] = Field((), description="Accepted `aud` values; none: `aud` is not required.")
+    issuer: str | None = Field(None, description="Required `iss` value; none: `iss` is not required.")
+    leeway: Annotated[float, Field(ge=0, le=300)] = Field(0, description="Seconds of clock skew allowed.")
+    session_claim: str = Field("sid", description="Claim that carries the session id.")
+    anonymous: bool = Field(False, description="Accept connections without a token, each as an identity of its own.")
+
+
+class ModeRule(Section):
+    """Users whose verified claim has this value get this mode; the first rule that matches decides."""
+
+    claim: str = Field(min_length=1, description="Name of the claim.")
+    equals: str | int | bool = Field(description="Value the claim must have, or contain if it is a list.")
+    mode: ModeName = Field(description="Mode of the users that match.")
+
+
+class BrokerSettings(Section):
+    """Where streams live."""
+
+    url: str = Field("memory://", description="`memory://`: streams live in this process and end with it.")
+    max_bytes: PositiveInt = Field(
+        256 * 1024 * 1024, description="Bytes of all streams together; the stream published to longest ago goes first."
+    )
+    max_bytes_per_user: PositiveInt = Field(8 * 1024 * 1024, description="Bytes of all streams of one user key.")
+    max_streams_per_user: PositiveInt = Field(1024, description="Streams (channels) of one user key.")
+    idempotency_ttl: PositiveSeconds = Field(300, description="Seconds for which an idempotency key is remembered.")
+    idempotency_keys_per_user: PositiveInt = Field(1000, description="Idempotency keys remembered for one user key.")
+
+
+class HistorySettings(Section):
+    """What a stream keeps for recovery."""
+
+    size: Annotated[int, Field(ge=0)] = Field(1000, description="Publications kept in a stream; 0 keeps none.")
+    ttl: PositiveSeconds = Field(300, description="Seconds after its last publication for which a stream is kept.")
+
+
+class LimitSettings(Section):
+    """What one user, or one connection, may use."""
+
+    connections_per_user: PositiveInt = Field(32, description="Connections of one manager; one more is closed, 3504.")
+    channels_per_connection: PositiveInt = Field(128, description="Subscriptions of one connection.")
+    message_bytes: PositiveInt = Field(65536, description="Bytes of one message from a client; a longer one: 1009.")
+    event_bytes: PositiveInt = Field(65536, description="Bytes of the data of one event.")
+    body_bytes: PositiveInt = Field(8 * 1024 * 1024, description="Bytes of one HTTP body.")
+    batch_events: PositiveInt = Field(1000, description="Events in one HTTP batch.")
+    commands_per_second: Annotated[float, Field(gt=0)] = Field(100, description="Commands of one connection, 3013.")
+    command_burst: PositiveInt = Field(200, description="Commands that may come at once.")
+    queue_bytes: PositiveInt = Field(1024 * 1024, description="Bytes waiting for one connection; more: closed, 3008.")
+    authentication_seconds: PositiveSeconds = Field(10, description="Seconds until `connect` must have come; 3502.")
+    concurrent_rpcs: PositiveInt = Field(8, description="Calls of one connection that run at once.")
+
+
+class PingSettings(Section):
+    """Application-level ping of the client protocol."""
+
+    interval: PositiveSeconds = Field(25, description="Seconds between pings.")
+    timeout: PositiveSeconds = Field(8, description="Seconds to answer a ping; none: closed with 3012.")
+
+
+class ChannelSettings(Section):
+    """What channels offer."""
+
+    personal: bool = Field(True, description="Every connection is subscribed to its user's channel `#<user id>`.")
+    presence: bool = Field(True, description="Channels know which connections are in them.")
+    join_leave: bool = Field(True, description="Subscriptions may ask for join and leave messages.")
+    client_publish: bool = Field(True, description="Clients may publish to their own channels.")
+    history_limit: PositiveInt = Field(1000, description="Publications in one answer to `history`.")
+    position_check: PositiveSeconds = Field(40, description="Seconds between checks of a subscription's position.")
+
+
+class ModeSettings(Section):
+    """How degraded and emergency behave."""
+
+    critical_types: tuple[str, ...] = Field(
+        ("emergency", "security_alert", "system_notice"), description="Event types that pass in emergency mode."
+    )
+    buffer_bytes: PositiveInt = Field(16 * 1024 * 1024, description="Bytes that wait in degraded mode, of all users.")
+    buffer_bytes_per_user: PositiveInt = Field(1024 * 1024, description="Bytes that wait in degraded mode, of one key.")
+    retry_after: PositiveInt = Field(5, description="Seconds in `Retry-After` of a refused publish.")
+    max_user_modes: PositiveInt = Field(10_000, description="Users for whom an operator may set a mode.")
+
+
+class LifecycleSettings(Section):
+    """How much of the managers' lives is kept."""
+
+    events_per_user: PositiveInt = Field(64, description="Events kept of one living manager.")
+    events: PositiveInt = Field(10_000, description="Events kept in all.")
+
+
+class LogSettings(Section):
+    """Structured logs on standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is written.")
+    format: Literal["console", "json"] = Field("json", description="For people, or one JSON object per line.")
+
+
+class ShutdownSettings(Section):
+    """How the process stops."""
+
+    drain_seconds: Annotated[float, Field(ge=0)] = Field(2, description="Seconds over which connections get 3001.")
+    grace_seconds: PositiveSeconds = Field(10, description="Seconds after which the process ends in any case.")
+
+
+class SettingsTree(Section):
+    """Every setting. `Settings` adds where the values come from."""
+
+    profile: Literal["development", "production"] = Field("production", description="The TOML file in `config/`.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 chooses a free one.")
+    mode: ModeName = Field("unified", description="Mode of every user for whom nothing else decides.")
+    mode_rules: tuple[ModeRule, ...] = Field((), description="Modes by verified claims; the first match decides.")
+    api_keys: tuple[SecretStr, ...] = Field((), description="Keys of back ends (`X-API-Key`); several for rotation.")
+    api_keys_file: Path | None = Field(None, description="File with one API key per line.")
+    origins: tuple[str, ...] = Field((), description="Exact browser origins that may connect; `*` allows all.")
+    docs: bool = Field(False, description="Serve OpenAPI and its pages.")
+    demo: bool = Field(False, description="Serve the chat page, its agent and its sign-in. Never in production.")
+
+    auth: AuthSettings = AuthSettings()
+    broker: BrokerSettings = BrokerSettings()
+    history: HistorySettings = HistorySettings()
+    limits: LimitSettings = LimitSettings()
+    ping: PingSettings = PingSettings()
+    channels: ChannelSettings = ChannelSettings()
+    modes: ModeSettings = ModeSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    log: LogSettings = LogSettings()
+    shutdown: ShutdownSettings = ShutdownSettings()
