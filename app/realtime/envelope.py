@@ -1,0 +1,60 @@
+"""Events of back ends: what clients get as the data of a publication."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from typing import Any
+
+from app.realtime.clock import Clock
+from app.realtime.identity import check_id
+from app.realtime.protocol import encode, one_line
+
+
+class EventTooLarge(ValueError):
+    """The data of an event is larger than allowed."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        """Keep both sizes in bytes."""
+        super().__init__(f"data has {size} bytes; at most {limit} are allowed (limits.event_bytes)")
+        self.size = size
+        self.limit = limit
+
+
+class Envelopes:
+    """Wraps events as `{"type", "data", "thread_id"?, "id", "at"}`, `data` as it came.
+
+    Args:
+        clock: for `at`, milliseconds since the epoch.
+        max_bytes: bytes of `data` that are allowed.
+    """
+
+    def __init__(self, clock: Clock, max_bytes: int) -> None:
+        """Draw a prefix, so that ids of different processes differ."""
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._prefix = secrets.token_hex(6)
+        self._serials = itertools.count(1)
+
+    def seal(self, type_: str, data: Any, thread_id: str | None = None) -> str:
+        """An event as JSON on one line.
+
+        Args:
+            type_: name of the event type, by the rules of ids.
+            data: `bytes` are JSON already and pass byte for byte, but for line breaks between tokens; anything else is
+                encoded.
+            thread_id: conversation the event belongs to.
+
+        Raises:
+            IdentityError: type or thread id break the rules of ids.
+            EventTooLarge: data has too many bytes.
+            TypeError: data cannot be encoded as JSON.
+        """
+        text = one_line(data) if isinstance(data, bytes) else encode(data)
+        if len(text) * 4 > self._max_bytes and (size := len(text.encode())) > self._max_bytes:
+            raise EventTooLarge(size, self._max_bytes)
+        thread = "" if thread_id is None else f',"thread_id":{encode(check_id("thread_id", thread_id))}'
+        return (
+            f'{{"type":{encode(check_id("type", type_))},"data":{text}{thread},'
+            f'"id":"{self._prefix}{next(self._serials):x}","at":{int(self._clock.time() * 1000)}}}'
+        )

@@ -1,0 +1,120 @@
+"""The lives of managers: created, connected, disconnected, mode changed, closed."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import deque
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from app.realtime.clock import Clock
+
+
+class LifecycleEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event in the life of a manager.
+
+    Attributes:
+        at: seconds since the epoch.
+        event: `created`, `connected`, `disconnected`, `mode_changed` or `closed`.
+        key: user key of the manager.
+        detail: client id, mode or close code; never content.
+    """
+
+    at: float
+    event: str
+    key: str
+    detail: str = ""
+
+
+class LifecycleRecord:
+    """The events of one manager: its own, bounded, and gone with it.
+
+    Args:
+        log: where events of all managers are kept as well.
+        size: events kept here; the oldest go first.
+    """
+
+    __slots__ = ("__weakref__", "_log", "events")
+
+    def __init__(self, log: LifecycleLog[Any], size: int) -> None:
+        """Start empty."""
+        self._log = log
+        self.events: deque[LifecycleEvent] = deque(maxlen=size)
+
+    def append(self, event: str, key: str, detail: str = "") -> None:
+        """Record an event here and in the log."""
+        self.events.append(self._log.append(event, key, detail))
+
+
+class Tracked(Protocol):
+    """What is tracked: a manager."""
+
+    @property
+    def key(self) -> str:
+        """Its user key."""
+
+    @property
+    def record(self) -> LifecycleRecord:
+        """Its record."""
+
+
+T = TypeVar("T", bound=Tracked)
+
+
+class LifecycleLog(Generic[T]):
+    """Events of all managers, bounded, and the managers that live, held weakly.
+
+    Safe among threads: managers close wherever their last holder lets go. Every step is one atomic operation on a
+    dictionary or a deque, and reports read copies.
+
+    Args:
+        clock: for timestamps.
+        size: events kept in all; the oldest go first.
+    """
+
+    def __init__(self, clock: Clock, size: int) -> None:
+        """Start empty."""
+        self._clock = clock
+        self._events: deque[LifecycleEvent] = deque(maxlen=size)
+        self._serials = itertools.count(1)
+        self._appended = itertools.count(1)
+        self._total = 0
+        self._living: dict[int, weakref.ref[T]] = {}
+
+    @property
+    def total(self) -> int:
+        """Events since the start, kept or not."""
+        return self._total
+
+    def append(self, event: str, key: str, detail: str = "") -> LifecycleEvent:
+        """Record an event."""
+        record = LifecycleEvent(self._clock.time(), event, key, detail)
+        self._events.append(record)
+        self._total = next(self._appended)
+        return record
+
+    def track(self, manager: T) -> None:
+        """Record that a manager was created, and, when its last holder lets go, that it closed."""
+        serial, key = next(self._serials), manager.key
+        self._living[serial] = weakref.ref(manager, partial(self._closed, serial, key))
+        manager.record.append("created", key)
+
+    def living(self) -> list[T]:
+        """The managers that live now. Holding the list keeps them alive."""
+        return [manager for ref in list(self._living.values()) if (manager := ref()) is not None]
+
+    def __len__(self) -> int:
+        """How many managers live."""
+        return len(self._living)
+
+    def events(self, limit: int) -> list[LifecycleEvent]:
+        """The newest events, oldest of them first."""
+        events = self._events.copy()
+        return list(itertools.islice(events, max(0, len(events) - limit), None))
+
+    def _closed(self, serial: int, key: str, _: weakref.ref[T]) -> None:
+        self._living.pop(serial, None)
+        self.append("closed", key)

@@ -1,0 +1,175 @@
+"""Modes: how a manager treats its user's events, and who decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from app.realtime.clock import Clock
+from app.realtime.identity import UserContext
+
+
+class ModeKind(Enum):
+    """The four modes. Shared by nature, as every enum: what a manager holds is a `ManagerMode` of its own."""
+
+    UNIFIED = "unified"
+    ISOLATED = "isolated"
+    DEGRADED = "degraded"
+    EMERGENCY = "emergency"
+
+
+# A mode that answers to an incident keeps the key a manager had before, so it says nothing about keys.
+INCIDENT_MODES = frozenset({ModeKind.DEGRADED, ModeKind.EMERGENCY})
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class ManagerMode:
+    """The mode of one manager: an object of its own for each, replaced and never changed.
+
+    Attributes:
+        kind: which mode.
+        since: seconds since the epoch at which it began.
+        reason: who or what decided: `default`, `rule on claim 'tier'`, `operator`.
+    """
+
+    kind: ModeKind
+    since: float
+    reason: str
+
+
+class Rule(Protocol):
+    """A rule on claims; `config.settings.ModeRule` is one."""
+
+    @property
+    def claim(self) -> str:
+        """Name of the claim."""
+
+    @property
+    def equals(self) -> str | int | bool:
+        """Value it must have, or contain if it is a list."""
+
+    @property
+    def mode(self) -> str:
+        """Name of the mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A kind of mode and the reason for it."""
+
+    kind: ModeKind
+    reason: str
+
+
+class ModeLimitExceeded(Exception):
+    """An operator set a mode for more users than are remembered."""
+
+    def __init__(self, limit: int) -> None:
+        """Keep the limit."""
+        super().__init__(f"modes are set for {limit} users already; clear some, or raise modes.max_user_modes")
+        self.limit = limit
+
+
+class ModePolicy:
+    """Decides the mode of every user: operator for the user, then operator for all, then rules on claims, then the default.
+
+    What an operator sets is kept here and not in a manager, because it must outlive the manager. Calls come from any
+    thread: each reads or replaces one immutable value.
+
+    Args:
+        default: the mode for whom nothing else decides.
+        rules: rules on verified claims, first match wins.
+        clock: for `ManagerMode.since`.
+        max_user_modes: users an operator may set a mode for.
+    """
+
+    def __init__(self, *, default: str, rules: Sequence[Rule], clock: Clock, max_user_modes: int) -> None:
+        """Take the configuration."""
+        self._default = Decision(ModeKind(default), "default")
+        self._rules = tuple((rule, Decision(ModeKind(rule.mode), f"rule on claim {rule.claim!r}")) for rule in rules)
+        self._clock = clock
+        self._max_user_modes = max_user_modes
+        self._for_all: Decision | None = None
+        self._for_user: dict[str, Decision] = {}
+
+    @property
+    def for_all(self) -> Decision:
+        """What holds for a user of whom nothing is known."""
+        return self._for_all or self._default
+
+    def set_for_all(self, kind: ModeKind | None, reason: str = "operator") -> None:
+        """Set every user's mode; None gives the decision back to the configuration."""
+        self._for_all = None if kind is None else Decision(kind, reason)
+
+    def set_for_user(self, user_id: str, kind: ModeKind | None, reason: str = "operator") -> None:
+        """Set one user's mode; None gives the decision back.
+
+        Raises:
+            ModeLimitExceeded: modes of too many users are set.
+        """
+        if kind is None:
+            self._for_user.pop(user_id, None)
+            return
+        if user_id not in self._for_user and len(self._for_user) >= self._max_user_modes:
+            raise ModeLimitExceeded(self._max_user_modes)
+        self._for_user[user_id] = Decision(kind, reason)
+
+    def decide(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> Decision:
+        """The mode of a user, and why."""
+        if user_id is not None and (decision := self._for_user.get(user_id)) is not None:
+            return decision
+        return self._for_all or self._configured(claims)
+
+    def mode(self, context: UserContext) -> tuple[ModeKind, float, str]:
+        """What a new `ManagerMode` is made of: kind, since, reason."""
+        decision = self.decide(context.user_id, context.claims)
+        return decision.kind, self._clock.time(), decision.reason
+
+    def key(self, context: UserContext) -> str:
+        """The key of the manager of this context: the user's, or in isolated mode the session's.
+
+        An incident mode keeps the key of before: an operator's `degraded` must not tear a user out of their streams.
+
+        Raises:
+            SessionRequired: the user is isolated and the context names no session.
+        """
+        if not self._rules and not self._for_user and self._for_all is None:
+            kind = self._default.kind  # the common case, on the path of every request
+        else:
+            kind = self.keyed_by(context.user_id, context.claims)
+        if kind is not ModeKind.ISOLATED:
+            return context.key
+        if context.user_id is not None and context.session_id is None:
+            raise SessionRequired
+        return context.session_key
+
+    def keyed_by(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> ModeKind:
+        """ISOLATED when the user's managers are one for each session, else UNIFIED."""
+        for decision in (self._for_user.get(user_id or ""), self._for_all, self._configured(claims)):
+            if decision is not None and decision.kind not in INCIDENT_MODES:
+                return decision.kind
+        return ModeKind.UNIFIED
+
+    def may_be_isolated(self, user_id: str) -> bool:
+        """Whether claims, which a publishing back end does not have, could make the user isolated."""
+        set_for = self._for_user.get(user_id) or self._for_all
+        decided = set_for is not None and set_for.kind not in INCIDENT_MODES
+        return not decided and any(decision.kind is ModeKind.ISOLATED for _, decision in self._rules)
+
+    def _configured(self, claims: Mapping[str, Any]) -> Decision:
+        for rule, decision in self._rules:
+            value = claims.get(rule.claim)
+            if value == rule.equals or (isinstance(value, tuple) and rule.equals in value):
+                return decision
+        return self._default
+
+
+class SessionRequired(Exception):
+    """An isolated user without a session: there is no key to tell their sessions apart."""
+
+    def __init__(self) -> None:
+        """Say the remedy."""
+        super().__init__("isolated mode needs a session: put one into the token's session claim, or name session_id")
