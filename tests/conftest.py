@@ -1,0 +1,46 @@
+"""Fixtures that find the programs some tests drive.
+
+Where such a program is missing its tests skip and say how to get it; with `CI=true` they fail instead, so that a
+skip cannot hide there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+NODE_FOLDER = Path(__file__).parent / "node"
+
+
+def require(found: str | None, remedy: str) -> str:
+    """Gives `found`, or skips the test (fails it with `CI=true`) with `remedy` if it is None."""
+    if found is not None:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(remedy, pytrace=False)
+    pytest.skip(remedy)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of Chromium or Chrome, for Playwright's `executable_path`."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return require(found, "Chromium is missing. Debian: apt-get install chromium; elsewhere: install Chrome.")
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Path of Node.js."""
+    return require(shutil.which("node"), "Node.js is missing. Debian: apt-get install nodejs npm.")
+
+
+@pytest.fixture(scope="session")
+def node_modules(node: str) -> Path:
+    """The folder of the installed JavaScript packages (`centrifuge`, `ws`); scripts beside it can import them."""
+    folder = NODE_FOLDER / "node_modules"
+    found = str(folder) if (folder / "centrifuge" / "package.json").is_file() else None
+    return Path(require(found, "The JavaScript SDK is missing: run `npm ci` in tests/node (`make test` does)."))
