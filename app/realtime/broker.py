@@ -97,6 +97,11 @@ class Broker(Protocol):
 
     Calls on one broker come from one event loop. What ends something (`unsubscribe`, `remove_presence`) does not wait, so
     that clean-up cannot be cancelled half-way; an engine that needs the network queues it and keeps the order per key.
+
+    Publications of a stream expire some time after the last one. Its position is kept as long, and beyond that while its
+    user key has a subscriber and for that time after, so that who was quiet and lost the connection is not told to start
+    again. Epoch and offset go together: a stream that starts anew has another epoch. After `close` all that would add
+    something raises `BrokerError`.
     """
 
     async def start(self) -> None:
@@ -111,7 +116,10 @@ class Broker(Protocol):
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
     ) -> PublishResult:
-        """Append to the stream and hand to its subscribers.
+        """Append to the stream and hand to its subscriber.
+
+        The publication's text is `{"data":<data>,"info":<info>,"offset":<offset>}`, without `info` if that is empty. An
+        error of the subscriber's `deliver` is raised here; the publication is in the stream by then.
 
         Args:
             data: JSON on one line (no line breaks: they separate messages on the wire), embedded as it is.
@@ -128,11 +136,14 @@ class Broker(Protocol):
     ) -> History:
         """What is kept, oldest first (`reverse`: newest first), and the top position.
 
+        What is kept has no gap and reaches up to the top, so all behind a position is there if its first offset is the
+        position's plus one.
+
         Reading the position of a stream that does not exist starts one, so that its epoch holds for what comes.
 
         Args:
             since: exclusive. Only what lies behind it (with `reverse`: before it). An empty epoch matches any.
-            limit: 0 reads the position alone, -1 everything.
+            limit: 0 reads the position alone, -1 everything; the first so many in the order asked for.
 
         Raises:
             UnrecoverablePosition: `since` names another epoch.

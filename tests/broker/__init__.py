@@ -1,0 +1,1 @@
+"""What every broker promises, and what the one in memory costs."""
