@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from app.demo.calculator import CalculationError, calculate
 
-MAX_STEPS_TOLD: Final = 6
+MAX_STEPS_TOLD: Final = 6  # keeps an event small, whatever was typed
 
 # A run of what arithmetic is written with, and in it an operator between two operands.
 _ARITHMETIC: Final = re.compile(r"[-+*/%^×·÷−().\d ]+")
@@ -80,7 +80,7 @@ def _calculate(expression: str) -> Outcome:
     if len(calculation.steps) > 1:
         answer += f". I did it in {len(calculation.steps)} steps: {'; '.join(told)}"
         answer += f"; and {more} more" if more else ""
-    return Outcome({"output": calculation.result, "steps": calculation.steps}, f"{answer}.")
+    return Outcome({"output": calculation.result, "steps": told}, f"{answer}.")
 
 
 def _count(text: str) -> Outcome:

@@ -15,8 +15,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
 
-MAX_LENGTH: Final = 200
-MAX_DEPTH: Final = 40
+MAX_LENGTH: Final = 200  # which bounds the depth of the recursion too
 MAX_BITS: Final = 1000  # of a numerator or denominator: about 300 digits, and within the range of a float
 
 _SPELLINGS: Final = MappingProxyType(str.maketrans({"^": "**", "×": "*", "·": "*", "÷": "/", "−": "-"}))
@@ -60,25 +59,23 @@ def calculate(text: str) -> Calculation:
         # Beside a syntax error, the parser answers null bytes and deep nesting in ways of its own.
         raise CalculationError("this is not complete arithmetic: check operators and parentheses") from error
     steps: list[str] = []
-    result, exact = _decimal(_value(tree.body, steps, 0))
+    result, exact = _decimal(_value(tree.body, steps))
     return Calculation(source, result, exact, tuple(steps))
 
 
-def _value(node: ast.expr, steps: list[str], depth: int) -> Fraction:
-    if depth > MAX_DEPTH:
-        raise CalculationError(f"parentheses and signs may be nested {MAX_DEPTH} deep")
+def _value(node: ast.expr, steps: list[str]) -> Fraction:
     match node:
         # `bool` is an `int` to Python, not to a calculator.
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return _number(number)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, steps, depth + 1)
+            return -_value(operand, steps)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _value(operand, steps, depth + 1)
+            return _value(operand, steps)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             sign, operation = _OPERATORS[type(op)]
-            a = _value(left, steps, depth + 1)
-            b = _value(right, steps, depth + 1)
+            a = _value(left, steps)
+            b = _value(right, steps)
             try:
                 value = _bounded(Fraction(operation(a, b)))
             except ZeroDivisionError as error:
@@ -123,8 +120,13 @@ def _decimal(value: Fraction) -> tuple[str, bool]:
 
 
 def _step(a: Fraction, sign: str, b: Fraction, value: Fraction) -> str:
-    left, right, (result, exact) = _decimal(a)[0], _decimal(b)[0], _decimal(value)
-    return f"{left} {sign} {right} {'=' if exact else '≈'} {result}"
+    result, exact = _decimal(value)
+    return f"{_operand(a)} {sign} {_operand(b)} {'=' if exact else '≈'} {result}"
+
+
+def _operand(value: Fraction) -> str:
+    text, _ = _decimal(value)
+    return f"({text})" if value < 0 else text
 
 
 _OPERATORS: Final = MappingProxyType[type[ast.operator], tuple[str, Callable[[Fraction, Fraction], Fraction | int]]](
