@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ModeName = Literal["unified", "isolated", "degraded", "emergency"]
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
-PositiveSeconds = Annotated[float, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
+
+ENV_PREFIX = "BULKHEAD_"
 
 
 class Section(BaseModel):
     """A part of the tree. Frozen: settings are reachable from every user, so nobody may change them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+
+def read_secret(path: Path) -> str:
+    """Give the text of a secret file without its last line ending.
+
+    Raises ValueError, which names the path and never the content, for a file that is missing, empty or not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
+    if not text.strip():
+        raise ValueError(f"{path} is empty")
+    return text
+
+
+def value_or_file(value: Any, info: ValidationInfo) -> Any:
+    """Read the field from its `<field>_file`, which is declared before it, unless it has a value of its own."""
+    path = info.data.get(f"{info.field_name}_file")
+    if path is None:
+        return value
+    if value:
+        raise ValueError(f"is given, and so is {info.field_name}_file: give one of the two")
+    return read_secret(path)
 
 
 class AuthSettings(Section):
     """How users prove who they are (JWT, RFC 7519)."""
 
     algorithm: Algorithm = Field("HS256", description="The one signature algorithm accepted; a token cannot choose.")
-    hmac_secret: SecretStr | None = Field(None, description="Shared secret of HS256, at least 32 bytes.")
     hmac_secret_file: Path | None = Field(None, description="File that holds `hmac_secret`.")
-    public_key: str | None = Field(None, description="PEM public key of RS256, ES256 or EdDSA.")
+    hmac_secret: SecretStr | None = Field(None, description="Shared secret of HS256, at least 32 bytes.")
     public_key_file: Path | None = Field(None, description="File that holds `public_key`.")
+    public_key: str | None = Field(None, description="PEM public key of RS256, ES256 or EdDSA.")
     jwks_file: Path | None = Field(None, description="File with a JSON Web Key Set (RFC 7517).")
     jwks_url: AnyHttpUrl | None = Field(None, description="Address of a JSON Web Key Set, fetched and cached.")
     jwks_ttl: PositiveSeconds = Field(300, description="Seconds for which a fetched key set is used.")
     audience: tuple[str, ...] = Field((), description="Accepted `aud` values; none: `aud` is not required.")
     issuer: str | None = Field(None, description="Required `iss` value; none: `iss` is not required.")
-    leeway: Annotated[float, Field(ge=0, le=300)] = Field(0, description="Seconds of clock skew allowed.")
-    session_claim: str = Field("sid", description="Claim that carries the session id.")
+    leeway: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = Field(
+        0, description="Seconds of clock skew allowed."
+    )
+    session_claim: str = Field("sid", min_length=1, description="Claim that carries the session id.")
     anonymous: bool = Field(False, description="Accept connections without a token, each as an identity of its own.")
+
+    _read_files = field_validator("hmac_secret", "public_key", mode="before")(value_or_file)
 
 
 class ModeRule(Section):
@@ -74,7 +108,9 @@ class LimitSettings(Section):
     event_bytes: PositiveInt = Field(65536, description="Bytes of the data of one event.")
     body_bytes: PositiveInt = Field(8 * 1024 * 1024, description="Bytes of one HTTP body.")
     batch_events: PositiveInt = Field(1000, description="Events in one HTTP batch.")
-    commands_per_second: Annotated[float, Field(gt=0)] = Field(100, description="Commands of one connection, 3013.")
+    commands_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        100, description="Commands of one connection, 3013."
+    )
     command_burst: PositiveInt = Field(200, description="Commands that may come at once.")
     queue_bytes: PositiveInt = Field(1024 * 1024, description="Bytes waiting for one connection; more: closed, 3008.")
     authentication_seconds: PositiveSeconds = Field(10, description="Seconds until `connect` must have come; 3502.")
@@ -128,21 +164,42 @@ class LogSettings(Section):
 class ShutdownSettings(Section):
     """How the process stops."""
 
-    drain_seconds: Annotated[float, Field(ge=0)] = Field(2, description="Seconds over which connections get 3001.")
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        2, description="Seconds over which connections get 3001."
+    )
     grace_seconds: PositiveSeconds = Field(10, description="Seconds after which the process ends in any case.")
 
 
-class SettingsTree(Section):
-    """Every setting. `Settings` adds where the values come from."""
+class Settings(BaseSettings):
+    """Every setting of a gateway.
+
+    `Settings(mode="isolated", auth={"hmac_secret": "..."})` takes what it is given and the defaults: neither the
+    environment nor a profile's TOML file has a say, so a test means the same on every machine. Only files that it
+    names (`*_file`) are read. `config.load_settings` brings all sources together. Raises pydantic.ValidationError.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        cli_implicit_flags=True,
+        cli_exit_on_error=False,
+    )
 
     profile: Literal["development", "production"] = Field("production", description="The TOML file in `config/`.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 chooses a free one.")
     mode: ModeName = Field("unified", description="Mode of every user for whom nothing else decides.")
     mode_rules: tuple[ModeRule, ...] = Field((), description="Modes by verified claims; the first match decides.")
-    api_keys: tuple[SecretStr, ...] = Field((), description="Keys of back ends (`X-API-Key`); several for rotation.")
     api_keys_file: Path | None = Field(None, description="File with one API key per line.")
+    api_keys: tuple[SecretStr, ...] = Field((), description="Keys of back ends (`X-API-Key`); several for rotation.")
     origins: tuple[str, ...] = Field((), description="Exact browser origins that may connect; `*` allows all.")
+    same_origin: bool = Field(
+        False, description="Also accept a browser whose `Origin` names the host and port of its `Host` header."
+    )
     docs: bool = Field(False, description="Serve OpenAPI and its pages.")
     demo: bool = Field(False, description="Serve the chat page, its agent and its sign-in. Never in production.")
 
@@ -156,3 +213,44 @@ class SettingsTree(Section):
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
+
+    _origins: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave the arguments as the only source; `load_settings` asks the others itself, to know who said what."""
+        return (init_settings,)
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _read_api_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        text = value_or_file(value, info)
+        if info.data.get("api_keys_file") is None:
+            return text
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+    def with_origins(self, origins: dict[str, str]) -> Settings:
+        """Give the same settings with the origin of each value: a dict from setting to the name of its source."""
+        settings = self.model_copy()
+        settings._origins = tuple(origins.items())
+        return settings
+
+    def origin(self, setting: str) -> str:
+        """Say where the value of a setting such as `history.size` came from.
+
+        `default`, `development.toml` or `production.toml`, `.env`, `environment`, `command line`, `file <path>` for a
+        secret read from a file, or `code` for an argument of `Settings` itself.
+        """
+        section, _, name = setting.rpartition(".")
+        owner: BaseModel = attrgetter(section)(self) if section else self
+        return dict(self._origins).get(setting, "code" if name in owner.model_fields_set else "default")

@@ -1,0 +1,17 @@
+"""Configuration: the settings tree, where its values come from, and what is wrong with them."""
+
+from config.checks import find_problems
+from config.problems import ArgumentError, ConfigurationError, Problem
+from config.settings import ModeName, ModeRule, Settings
+from config.sources import load_settings
+
+__all__ = [
+    "ArgumentError",
+    "ConfigurationError",
+    "ModeName",
+    "ModeRule",
+    "Problem",
+    "Settings",
+    "find_problems",
+    "load_settings",
+]
