@@ -1,7 +1,7 @@
 """What keeps streams and carries publications to the managers of their user: the protocol every engine implements.
 
-A stream is named by a user key and a channel. The key comes first everywhere, so no call can reach across users, and the
-same channel under two keys is two streams.
+A stream is named by a user key and a channel. The key comes first everywhere, so no call can reach across users, and
+the same channel under two keys is two streams.
 """
 
 from __future__ import annotations
@@ -95,13 +95,14 @@ class StreamLimitExceeded(BrokerError):
 class Broker(Protocol):
     """Streams, live delivery and presence.
 
-    Calls on one broker come from one event loop. What ends something (`unsubscribe`, `remove_presence`) does not wait, so
-    that clean-up cannot be cancelled half-way; an engine that needs the network queues it and keeps the order per key.
+    Calls on one broker come from one event loop. What ends something (`unsubscribe`, `remove_presence`) does not wait,
+    so that clean-up cannot be cancelled half-way; an engine that needs the network queues it and keeps the order per
+    key.
 
-    Publications of a stream expire some time after the last one. Its position is kept as long, and beyond that while its
-    user key has a subscriber and for that time after, so that who was quiet and lost the connection is not told to start
-    again. Epoch and offset go together: a stream that starts anew has another epoch. After `close` all that would add
-    something raises `BrokerError`.
+    Publications of a stream expire some time after the last one. Its position is kept as long, and beyond that while
+    its user key has a subscriber and for the same time after, so that a user who was quiet and lost the connection need
+    not start again. Epoch and offset go together: a stream that starts anew has another epoch. After `close` every call
+    that would add something raises `BrokerError`.
     """
 
     async def start(self) -> None:
@@ -136,8 +137,8 @@ class Broker(Protocol):
     ) -> History:
         """What is kept, oldest first (`reverse`: newest first), and the top position.
 
-        What is kept has no gap and reaches up to the top, so all behind a position is there if its first offset is the
-        position's plus one.
+        What is kept has no gap and reaches up to the top. So everything behind a position is there if the position is
+        the top, or if the first publication behind it has the next offset.
 
         Reading the position of a stream that does not exist starts one, so that its epoch holds for what comes.
 
