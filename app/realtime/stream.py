@@ -11,7 +11,7 @@ from math import inf
 
 from app.realtime.broker import Position, Publication, StreamLimitExceeded
 
-PUBLICATION_OVERHEAD = 192
+PUBLICATION_OVERHEAD = 224
 """Bytes that a kept publication takes beside its text: the struct, two numbers, the string's head, a place in line."""
 
 

@@ -1,0 +1,111 @@
+"""The brokers that the contract is tried on, with bounds small enough to reach."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from app.realtime.broker import Broker, Publication
+from app.realtime.clock import Clock
+from app.realtime.memory import MemoryBroker
+from tests.clock import ManualClock
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an engine is configured with; seconds may differ from engine to engine, for those that really wait."""
+
+    history_size: int = 5
+    history_ttl: float = 60
+    idempotency_ttl: float = 20
+    idempotency_keys: int = 4
+    streams: int = 6
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A started broker, its bounds, and how time passes for it."""
+
+    broker: Broker
+    bounds: Bounds
+    advance: Callable[[float], Awaitable[None]]
+
+
+EngineFactory = Callable[[], AbstractAsyncContextManager[Engine]]
+
+
+def memory_broker(
+    clock: Clock,
+    bounds: Bounds = Bounds(),
+    *,
+    max_bytes: int = 1_000_000,
+    max_bytes_per_user: int = 1_000_000,
+) -> MemoryBroker:
+    """A `MemoryBroker` with these bounds."""
+    return MemoryBroker(
+        clock=clock,
+        history_size=bounds.history_size,
+        history_ttl=bounds.history_ttl,
+        max_bytes=max_bytes,
+        max_bytes_per_user=max_bytes_per_user,
+        max_streams_per_user=bounds.streams,
+        idempotency_ttl=bounds.idempotency_ttl,
+        idempotency_keys_per_user=bounds.idempotency_keys,
+    )
+
+
+@asynccontextmanager
+async def memory() -> AsyncIterator[Engine]:
+    """The broker in this process; its time is moved by hand."""
+    clock, bounds = ManualClock(), Bounds()
+    broker = memory_broker(clock, bounds)
+
+    async def advance(seconds: float) -> None:
+        clock.advance(seconds)
+
+    await broker.start()
+    yield Engine(broker, bounds, advance)
+    await broker.close()
+
+
+ENGINES: tuple[EngineFactory, ...] = (memory,)
+
+
+class Inbox:
+    """A subscriber that notes what it gets; `wait` is for engines that deliver a little later."""
+
+    def __init__(self, connections: int = 1) -> None:
+        """Says that each publication reached so many `connections`."""
+        self.publications: list[Publication] = []
+        self.pushes: list[tuple[str, str, str]] = []
+        self._connections = connections
+        self._changed = asyncio.Event()
+
+    def deliver(self, publication: Publication) -> int:
+        """See `Subscriber.deliver`."""
+        self.publications.append(publication)
+        self._changed.set()
+        return self._connections
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """See `Subscriber.notify`."""
+        self.pushes.append((key, channel, push))
+        self._changed.set()
+
+    @property
+    def offsets(self) -> list[int]:
+        """Offsets of the publications so far."""
+        return [publication.offset for publication in self.publications]
+
+    async def wait(self, count: int) -> None:
+        """Until so many publications and pushes have come.
+
+        Raises:
+            TimeoutError: they have not within five seconds.
+        """
+        async with asyncio.timeout(5):
+            while len(self.publications) + len(self.pushes) < count:
+                self._changed.clear()
+                await self._changed.wait()
