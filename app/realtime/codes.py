@@ -38,6 +38,7 @@ class ErrorCode(Enum):
 class DisconnectCode(Enum):
     """Close codes and reasons of a WebSocket."""
 
+    MESSAGE_TOO_BIG = (1009, "message too big")
     CONNECTION_CLOSED = (3000, "connection closed")
     SHUTDOWN = (3001, "shutdown")
     INTERNAL_SERVER_ERROR = (3004, "internal server error")
@@ -69,7 +70,7 @@ class DisconnectCode(Enum):
     @property
     def final(self) -> bool:
         """Whether an SDK stops for good."""
-        return self.code >= 3500
+        return self.code >= 3500 or self is DisconnectCode.MESSAGE_TOO_BIG
 
 
 class UnsubscribeCode(Enum):
@@ -87,13 +88,18 @@ class UnsubscribeCode(Enum):
 
 
 class CommandError(Exception):
-    """A command failed; its reply says why and the connection goes on."""
+    """A command failed; its reply says why and the connection goes on.
+
+    Attributes:
+        code, message, temporary: what the reply carries.
+    """
 
     def __init__(self, error: ErrorCode, message: str | None = None) -> None:
         """Keep the error and, if given, a message that says more than the catalogue's."""
-        super().__init__(message or error.message)
-        self.error = error
+        self.code = error.code
         self.message = message or error.message
+        self.temporary = error.temporary
+        super().__init__(f"{self.code} {self.message}")
 
 
 class Disconnect(Exception):

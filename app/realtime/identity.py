@@ -35,6 +35,8 @@ def check_id(name: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise IdentityError(name, f"must be a string, got {type(value).__name__}; convert it where it comes from")
+    if 0 < len(value) <= MAX_ID_BYTES and value.isascii() and value.isprintable():
+        return value  # nearly every id there is, checked for every event
     if not value:
         raise IdentityError(name, "is empty; leave it out if there is none")
     try:
@@ -53,7 +55,9 @@ def encode_key(kind: str, *parts: str) -> str:
 
     Parts are percent-encoded (RFC 3986, nothing but unreserved characters stays), so the separators cannot occur in one.
     """
-    return ":".join((kind, *(quote(part, safe="") for part in parts)))
+    # Most ids are plain letters and digits, which percent-encoding leaves alone: not asking it is four times as fast.
+    encoded = (part if part.isalnum() and part.isascii() else quote(part, safe="") for part in parts)
+    return ":".join((kind, *encoded))
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -16,7 +16,8 @@ class Metrics:
             return Counter(f"bulkhead_{name}", text, labels, registry=self.registry)
 
         self.connections = Gauge("bulkhead_connections", "Connections that are open.", registry=self.registry)
-        self.publications = counter("publications", "Events and messages published.", "source")
+        self.publications = counter("publications", "Events and messages published to the broker.")
+        self.queued = counter("queued_publications", "Publishes that wait, or waited, for the broker.")
         self.refused = counter("refused_publications", "Publishes that were refused.", "reason")
         self.commands = counter("commands", "Commands of clients.", "method")
         self.errors = counter("errors", "Commands that were answered with an error.", "code")

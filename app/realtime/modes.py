@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from app.realtime.clock import Clock
-from app.realtime.identity import UserContext
+from app.realtime.identity import UserContext, check_id, encode_key
 
 
 class ModeKind(Enum):
@@ -153,8 +153,28 @@ class ModePolicy:
                 return decision.kind
         return ModeKind.UNIFIED
 
-    def may_be_isolated(self, user_id: str) -> bool:
-        """Whether claims, which a publishing back end does not have, could make the user isolated."""
+    def address(self, user_id: str, session_id: str | None = None) -> str:
+        """The user key that a back end means, which knows ids but no claims.
+
+        The session counts where sessions are apart: for an isolated user, and, as soon as a rule on claims may isolate
+        users, wherever one is named.
+
+        Raises:
+            SessionRequired: the user is isolated and no session is named.
+            IdentityError: an id breaks a rule.
+        """
+        check_id("user_id", user_id)
+        isolated = self.keyed_by(user_id) is ModeKind.ISOLATED
+        if session_id is None:
+            if isolated:
+                raise SessionRequired
+            return encode_key("user", user_id)
+        check_id("session_id", session_id)
+        if isolated or self._may_be_isolated(user_id):
+            return encode_key("user-session", user_id, session_id)
+        return encode_key("user", user_id)
+
+    def _may_be_isolated(self, user_id: str) -> bool:
         set_for = self._for_user.get(user_id) or self._for_all
         decided = set_for is not None and set_for.kind not in INCIDENT_MODES
         return not decided and any(decision.kind is ModeKind.ISOLATED for _, decision in self._rules)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from app.realtime.codes import CommandError, Disconnect, DisconnectCode, UnsubscribeCode
+from app.realtime.codes import Disconnect, DisconnectCode, UnsubscribeCode
 
 VERSION = "bulkhead 0.1.0 / centrifuge 2"
 NULL = Raw(b"null")
@@ -251,11 +251,9 @@ def reply(command_id: int, method: str, result: Result) -> Frame:
     return _frame({"id": command_id, method: result})
 
 
-def error_reply(command_id: int, error: CommandError) -> Frame:
+def error_reply(command_id: int, code: int, message: str, temporary: bool) -> Frame:
     """A reply with an error."""
-    body: dict[str, Any] = {"code": error.error.code, "message": error.message}
-    if error.error.temporary:
-        body["temporary"] = True
+    body = {"code": code, "message": message, "temporary": True} if temporary else {"code": code, "message": message}
     return _frame({"id": command_id, "error": body})
 
 

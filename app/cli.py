@@ -1,0 +1,167 @@
+"""The program `bulkhead`: serve, token, settings, check."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+
+from app.realtime.identity import IdentityError, UserContext
+from app.tokens import TokenError, issue_token
+from config import ArgumentError, ConfigurationError, Problem, Settings, find_problems, load_settings
+from config.report import describe
+
+PROBLEMS, USAGE = 1, 2
+UNITS = MappingProxyType({"s": "seconds", "m": "minutes", "h": "hours", "d": "days"})
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    program()()
+
+
+def program() -> typer.Typer:
+    """Build the program. It exits with 0, with 1 for problems, and with 2 if it cannot understand its arguments."""
+    helped = {"help_option_names": ["-h", "--help"]}
+    every_setting = helped | {"allow_extra_args": True, "ignore_unknown_options": True}
+    commands = typer.Typer(
+        name="bulkhead",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,  # They can show local variables, and with them secrets.
+        context_settings=helped,
+    )
+    commands.callback()(bulkhead)
+    commands.command("serve", context_settings=every_setting)(serve_gateway)
+    commands.command("token", context_settings=helped)(print_token)
+    commands.command("settings", context_settings=every_setting)(show_settings)
+    commands.command("check", context_settings=every_setting)(check_configuration)
+    return commands
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave, if that is wanted."""
+    if wanted:
+        typer.echo(f"bulkhead {version('bulkhead-gateway')}")
+        raise typer.Exit
+
+
+def bulkhead(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """A real-time gateway in which every user has a WebSocket manager of their own.
+
+    serve, settings and check take every setting as an option: --profile development, --port 9000, --history.size 10,
+    --no-docs. `bulkhead settings` lists them.
+    """
+
+
+def serve_gateway(context: typer.Context) -> None:
+    """Serve, unless `bulkhead check` would find a problem. Takes every setting as an option."""
+    from app.server import ListenError, serve
+
+    with reported_problems():
+        settings = checked_settings(context.args)
+        try:
+            serve(settings)
+        except ListenError as error:
+            raise ConfigurationError([Problem("host", str(error.strerror))]) from error
+
+
+def print_token(
+    user: Annotated[str, typer.Argument(help="User id, the claim `sub`.")],
+    ttl: Annotated[str, typer.Option(metavar="TIME", help="How long it is valid: 30s, 15m, 1h, 7d.")] = "1h",
+    session: Annotated[str | None, typer.Option(help="Session id; a random one if not given.")] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A further claim; VALUE is JSON, or text.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="The profile whose secret signs.")] = None,
+) -> None:
+    """Print a token (JWT) for a user, signed with auth.hmac_secret."""
+    seconds = parse_duration(ttl).total_seconds()
+    claims = dict(map(parse_claim, claim or ()))
+    with reported_problems():
+        settings = load_settings(() if profile is None else ("--profile", profile))
+        UserContext(user_id=user, session_id=session)
+        typer.echo(issue_token(settings.auth, user, seconds=seconds, session_id=session, claims=claims))
+
+
+def show_settings(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Show every setting, its value and where that came from; secrets are masked. Takes every setting as an option."""
+    with reported_problems():
+        rows = list(describe(load_settings(context.args)))
+    if as_json:
+        typer.echo(json.dumps({row.setting: {"value": row.value, "origin": row.origin} for row in rows}, indent=2))
+        return
+    table = [("setting", "value", "origin"), *((row.setting, as_text(row.value), row.origin) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in (0, 1)]
+    for setting, value, origin in table:
+        typer.echo(f"{setting:{widths[0]}}  {value:{widths[1]}}  {origin}".rstrip())
+
+
+def check_configuration(context: typer.Context) -> None:
+    """Say what is wrong with the configuration and the container. Takes every setting as an option."""
+    with reported_problems():
+        settings = checked_settings(context.args)
+    address = f"[{settings.host}]" if ":" in settings.host else settings.host
+    keys = f"{len(settings.api_keys)} API key{'' if len(settings.api_keys) == 1 else 's'}"
+    typer.echo(
+        f"ok: {settings.profile} profile on {address}:{settings.port}, {settings.mode} mode, "
+        f"{settings.auth.algorithm} tokens, {keys}"
+    )
+
+
+def checked_settings(arguments: Sequence[str]) -> Settings:
+    """Load the settings and make sure that a gateway can be built of them."""
+    from app.server import find_container_problems
+
+    settings = load_settings(arguments)
+    if problems := find_problems(settings) or find_container_problems(settings):
+        raise ConfigurationError(problems)
+    return settings
+
+
+@contextmanager
+def reported_problems() -> Iterator[None]:
+    """Turn expected errors into text on standard error and an exit status."""
+    try:
+        yield
+    except (ConfigurationError, TokenError, IdentityError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE if isinstance(error, ArgumentError) else PROBLEMS) from error
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a time such as `15m`."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    if match is None:
+        raise typer.BadParameter("write a number and its unit: 30s, 15m, 1h or 7d", param_hint="--ttl")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def parse_claim(text: str) -> tuple[str, Any]:
+    """Read `name=value`; the value is JSON where it can be, otherwise text."""
+    name, found, value = text.partition("=")
+    if not name or not found:
+        raise typer.BadParameter("write NAME=VALUE, such as tier=hipaa", param_hint="--claim")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def as_text(value: Any) -> str:
+    """Write a value as it would be given: text as it is, the rest in JSON."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)

@@ -1,0 +1,55 @@
+"""Logs on standard error: one JSON object per line, or lines for people."""
+
+from __future__ import annotations
+
+import logging.config
+
+import structlog
+
+from config.settings import LogSettings
+
+# uvicorn and the clients of HTTP log URLs at INFO, whole requests at DEBUG. Tokens may be in both, so of these no more
+# than warnings are written, at any level.
+QUIET = ("uvicorn.error", "uvicorn.access", "websockets", "httpx", "httpcore", "urllib3", "asyncio")
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Send everything that is logged with the standard library's `logging` to standard error.
+
+    `logger.info("connection closed", extra={"code": 3008})` gives the field `code` beside `event`, `level`, `logger`
+    and `timestamp` (ISO 8601, UTC). Tracebacks are text without local variables, which may hold secrets. Logging is
+    global to the process: the program calls this once, at start; an application that embeds the gateway does not.
+    """
+    shared = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "structured": {
+                    "()": structlog.stdlib.ProcessorFormatter,
+                    "foreign_pre_chain": shared,
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)],
+                }
+            },
+            "handlers": {
+                "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "structured"}
+            },
+            "root": {"level": settings.level, "handlers": ["stderr"]},
+            "loggers": {
+                name: {"level": max("WARNING", settings.level, key=logging.getLevelNamesMapping().__getitem__)}
+                for name in QUIET
+            },
+        }
+    )
+
+
+def _renderers(settings: LogSettings) -> list[structlog.types.Processor]:
+    if settings.format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

@@ -1,0 +1,115 @@
+"""Publishes that wait while the broker is not to be used: bounded, ordered, and out again when it is back."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A publish that waits.
+
+    Attributes:
+        serial: counts the publishes of its user key, from 1; live subscriptions remember what they saw by it.
+    """
+
+    serial: int
+    channel: str
+    data: str
+    info: str
+    idempotency_key: str | None
+    size: int
+
+
+class BacklogFull(Exception):
+    """Nothing more can wait."""
+
+    def __init__(self, limit: int, setting: str) -> None:
+        """Keep the limit, in bytes."""
+        super().__init__(f"{limit} bytes wait for the broker already ({setting})")
+        self.limit = limit
+        self.setting = setting
+
+
+class Backlog:
+    """Waiting publishes by user key.
+
+    Args:
+        max_bytes: bytes that may wait in all.
+        max_bytes_per_user: bytes that may wait for one user key.
+    """
+
+    def __init__(self, *, max_bytes: int, max_bytes_per_user: int) -> None:
+        """Start empty."""
+        self._max_bytes = max_bytes
+        self._max_bytes_per_user = max_bytes_per_user
+        self._size = 0
+        self._queues: dict[str, _Queue] = {}
+
+    def __contains__(self, key: str) -> bool:
+        """Whether something waits for this user key."""
+        return key in self._queues
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
+    def keys(self) -> list[str]:
+        """User keys for which something waits."""
+        return list(self._queues)
+
+    def append(self, key: str, channel: str, data: str, info: str = "", idempotency_key: str | None = None) -> int | None:
+        """Let a publish wait; its serial, or None if one with this idempotency key waits already.
+
+        Raises:
+            BacklogFull: there is no room; nothing was kept.
+        """
+        size = len(channel) + len(data) + len(info) if data.isascii() else len(data.encode()) + len(channel) + len(info)
+        queue = self._queues.get(key) or _Queue()
+        if idempotency_key is not None and (channel, idempotency_key) in queue.idempotency_keys:
+            return None
+        if queue.size + size > self._max_bytes_per_user:
+            raise BacklogFull(self._max_bytes_per_user, "modes.buffer_bytes_per_user")
+        if self._size + size > self._max_bytes:
+            raise BacklogFull(self._max_bytes, "modes.buffer_bytes")
+        self._queues[key] = queue
+        queue.serial += 1
+        if idempotency_key is not None:
+            queue.idempotency_keys.add((channel, idempotency_key))
+        queue.waiting.append(Waiting(queue.serial, channel, data, info, idempotency_key, size))
+        queue.size += size
+        self._size += size
+        return queue.serial
+
+    def serial(self, key: str) -> int:
+        """Serial of the last publish that waits for a user key; 0 for none."""
+        queue = self._queues.get(key)
+        return queue.serial if queue is not None else 0
+
+    def first(self, key: str) -> Waiting | None:
+        """The publish that waits longest."""
+        queue = self._queues.get(key)
+        return queue.waiting[0] if queue is not None else None
+
+    def done(self, key: str) -> None:
+        """The first one went out; forget it."""
+        queue = self._queues[key]
+        waiting = queue.waiting.popleft()
+        queue.size -= waiting.size
+        if waiting.idempotency_key is not None:
+            queue.idempotency_keys.discard((waiting.channel, waiting.idempotency_key))
+        self._size -= waiting.size
+        if not queue.waiting:
+            del self._queues[key]
+
+
+class _Queue:
+    __slots__ = ("idempotency_keys", "serial", "size", "waiting")
+
+    def __init__(self) -> None:
+        self.serial = 0
+        self.size = 0
+        self.waiting: deque[Waiting] = deque()
+        self.idempotency_keys: set[tuple[str, str]] = set()

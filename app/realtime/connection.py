@@ -1,0 +1,320 @@
+"""One client's connection, from its first byte to its last."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import uuid
+from collections.abc import Callable
+from enum import Enum, auto
+
+import msgspec
+
+from app.realtime.authentication import Authenticated, ExpiredToken, InvalidToken
+from app.realtime.broker import BrokerError, StreamLimitExceeded, UnrecoverablePosition
+from app.realtime.clock import Timer
+from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
+from app.realtime.identity import UserContext
+from app.realtime.manager import UserManager
+from app.realtime.metrics import Metrics
+from app.realtime.modes import SessionRequired
+from app.realtime.outbound import OutboundQueue
+from app.realtime.protocol import (
+    PING,
+    VERSION,
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    RefreshRequest,
+    RefreshResult,
+    decode_commands,
+    encode,
+    error_reply,
+    reply,
+)
+from app.realtime.publisher import Refused
+from app.realtime.rate_limit import TokenBucket
+from app.realtime.session import REFRESH_GRACE, Services, Session
+
+logger = logging.getLogger(__name__)
+
+
+class ConnectionState(Enum):
+    """Opened: only `connect` may come. Connecting: it runs. Connected: any command. Closed: nothing more goes in."""
+
+    OPENED = auto()
+    CONNECTING = auto()
+    CONNECTED = auto()
+    CLOSED = auto()
+
+
+class ConnectionOptions(msgspec.Struct, frozen=True):
+    """What connections may do; see `config.settings` for each."""
+
+    queue_bytes: int
+    message_bytes: int
+    commands_per_second: float
+    command_burst: int
+    authentication_seconds: float
+    ping_interval: float
+    ping_timeout: float
+    position_check: float
+    anonymous: bool
+
+
+class ClientConnection:
+    """The state machine of a connection. The transport feeds it frames and writes what `outbound` holds.
+
+    Used in one event loop. `disconnect` may be called at any moment, by anybody; it leaves the manager before it returns.
+
+    Args:
+        options: limits and times.
+        services: what its session is given.
+        managers: provider of managers, called once, with the identity.
+        metrics: counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        options: ConnectionOptions,
+        services: Services,
+        managers: Callable[[UserContext], UserManager],
+        metrics: Metrics,
+    ) -> None:
+        """Opened, with the time to authenticate not yet running."""
+        self.id = str(uuid.uuid4())
+        self.outbound = OutboundQueue(options.queue_bytes)
+        self.closing: Disconnect | None = None
+        self._options = options
+        self._services = services
+        self._managers = managers
+        self._metrics = metrics
+        self._state = ConnectionState.OPENED
+        self._session: Session | None = None
+        self._bucket = TokenBucket(services.clock, options.commands_per_second, options.command_burst)
+        self._timer: Timer | None = None
+        self._expiry: Timer | None = None
+        self._awaits_pong = False
+        self._positions_checked_at = services.clock.monotonic()
+        self._closed: Callable[[], None] | None = None
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where it is."""
+        return self._state
+
+    def open(self, closed: Callable[[], None]) -> None:
+        """Start the time within which `connect` must come.
+
+        Args:
+            closed: called once, when the server ends the connection, so that the transport can follow.
+        """
+        self._closed = closed
+        self._metrics.connections.inc()
+        self._timer = self._services.clock.call_later(
+            self._options.authentication_seconds, lambda: self.disconnect(Disconnect(DisconnectCode.STALE))
+        )
+
+    async def receive(self, text: str) -> None:
+        """Carry out the commands of one text frame, in order. What goes wrong ends in a reply or a disconnect."""
+        try:
+            if len(text) > self._options.message_bytes or len(text.encode()) > self._options.message_bytes:
+                raise Disconnect(DisconnectCode.MESSAGE_TOO_BIG)
+            for command in decode_commands(text):
+                if self._state is ConnectionState.CLOSED:
+                    return
+                if command.id == 0 and not command.method:
+                    await self._pong()
+                else:
+                    await self._command(command)
+        except Disconnect as reason:
+            self.disconnect(reason)
+
+    def disconnect(self, reason: Disconnect) -> None:
+        """End the connection from this side: leave the manager now, say why to the client when the transport can."""
+        if self._state is ConnectionState.CLOSED:
+            return
+        self.closing = reason
+        self._metrics.disconnects.labels(str(reason.disconnect.code)).inc()
+        self.close(reason.disconnect.code)
+        self.outbound.close(drop=reason.disconnect is DisconnectCode.SLOW)
+        if self._closed is not None:
+            self._closed()
+
+    def close(self, code: int) -> None:
+        """Leave everything: the client is gone, or about to be told to. Does not wait; harmless when repeated."""
+        if self._state is ConnectionState.CLOSED:
+            return
+        self._state = ConnectionState.CLOSED
+        self._metrics.connections.dec()
+        for timer in (self._timer, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        session, self._session = self._session, None
+        if session is not None:
+            session.end(code)
+
+    async def _command(self, command: Command) -> None:
+        method = command.method
+        if not self._bucket.take():
+            raise Disconnect(DisconnectCode.TOO_MANY_REQUESTS)
+        if command.id <= 0 and method != "send":
+            raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: a command needs an id above 0")
+        self._metrics.commands.labels(method).inc()
+        try:
+            if command.connect is not None:
+                await self._connect(command.id, command.connect)
+            elif self._session is None:
+                raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: the first command must be connect")
+            elif command.refresh is not None:
+                await self._refresh(command.id, command.refresh, self._session)
+            else:
+                await self._session.handle(command)
+        except Disconnect:
+            raise
+        except Exception as error:
+            self._fail(command.id, error)
+
+    def _fail(self, command_id: int, error: Exception) -> None:
+        answer = _command_error(error)
+        self._metrics.errors.labels(str(answer.code)).inc()
+        if command_id and self._state is not ConnectionState.CLOSED:
+            self._push_reply(command_id, answer)
+
+    def _push_reply(self, command_id: int, error: CommandError) -> None:
+        if not self.outbound.put(error_reply(command_id, error.code, error.message, error.temporary)):
+            raise Disconnect(DisconnectCode.SLOW)
+
+    async def _connect(self, command_id: int, request: ConnectRequest) -> None:
+        if self._state is not ConnectionState.OPENED:
+            raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: connect comes once")
+        self._state = ConnectionState.CONNECTING
+        try:
+            identity = await self._identify(request.token)
+            await self._begin(command_id, request, identity)
+        except ExpiredToken:
+            self._state = ConnectionState.OPENED  # the SDK gets a fresh token and connects again
+            raise
+        except (InvalidToken, SessionRequired) as error:
+            raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
+        except BrokerError as error:
+            logger.error("connect failed: %s", error.reason)
+            raise Disconnect(DisconnectCode.INTERNAL_SERVER_ERROR) from None
+
+    async def _identify(self, token: str) -> Authenticated:
+        if token:
+            return await self._services.authenticator.authenticate(token)
+        if not self._options.anonymous:
+            raise InvalidToken("connect needs a token")
+        # An identity of its own for every connection; its id is random, so nobody can guess or share it.
+        return Authenticated(UserContext(session_id=f"anonymous-{uuid.uuid4()}"), None, "", ())
+
+    async def _begin(self, command_id: int, request: ConnectRequest, identity: Authenticated) -> None:
+        if self._state is not ConnectionState.CONNECTING:
+            return  # closed while the token was verified
+        session = Session(
+            self._services,
+            client=self.id,
+            manager=self._managers(identity.context),
+            identity=identity,
+            outbound=self.outbound,
+            disconnect=self.disconnect,
+        )
+        # From here on `close` ends the session, whatever happens below.
+        self._session = session
+        subscribed = await session.start(request.subs)
+        if self._state is not ConnectionState.CONNECTING:
+            return
+        self._state = ConnectionState.CONNECTED
+        clock, mode = self._services.clock, session.manager.mode
+        ttl = self._expire_at(identity.expire_at)
+        result = ConnectResult(
+            client=self.id,
+            version=VERSION,
+            expires=ttl > 0,
+            ttl=ttl,
+            data=msgspec.Raw(encode({"mode": mode.kind.value}).encode()),
+            subs={channel: result for channel, (_, result) in subscribed.items()},
+            ping=math.ceil(self._options.ping_interval),
+            pong=True,
+            time=int(clock.time() * 1000),
+        )
+        session.push(reply(command_id, "connect", result))
+        session.go_live({channel: position for channel, (position, _) in subscribed.items()})
+        # First pings are spread at random: clients that came together must not answer together for ever.
+        self._ping_in(random.uniform(0, self._options.ping_interval))  # noqa: S311
+
+    async def _refresh(self, command_id: int, request: RefreshRequest, session: Session) -> None:
+        try:
+            identity = await self._services.authenticator.authenticate(request.token)
+        except ExpiredToken:
+            raise
+        except InvalidToken as error:
+            raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
+        if identity.context.key != session.identity.context.key:
+            raise Disconnect(DisconnectCode.INVALID_TOKEN, "invalid token: it is another user's")
+        if identity.context.session_key != session.identity.context.session_key:
+            raise Disconnect(DisconnectCode.FORCE_RECONNECT, "force reconnect: the token is of another session")
+        session.identity = identity
+        ttl = self._expire_at(identity.expire_at)
+        session.push(
+            reply(command_id, "refresh", RefreshResult(client=self.id, version=VERSION, expires=ttl > 0, ttl=ttl))
+        )
+
+    def _expire_at(self, expire_at: float | None) -> int:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if expire_at is None:
+            return 0
+        ttl = max(1, math.ceil(expire_at - self._services.clock.time()))
+        self._expiry = self._services.clock.call_later(
+            ttl + REFRESH_GRACE, lambda: self.disconnect(Disconnect(DisconnectCode.EXPIRED))
+        )
+        return ttl
+
+    def _ping_in(self, delay: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._services.clock.call_later(delay, self._ping)
+
+    def _ping(self) -> None:
+        self._awaits_pong = True
+        if not self.outbound.put(PING):
+            self.disconnect(Disconnect(DisconnectCode.SLOW))
+            return
+        self._timer = self._services.clock.call_later(
+            self._options.ping_timeout, lambda: self.disconnect(Disconnect(DisconnectCode.NO_PONG))
+        )
+
+    async def _pong(self) -> None:
+        if not self._awaits_pong:
+            raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: a pong without a ping")
+        self._awaits_pong = False
+        self._ping_in(self._options.ping_interval)
+        now = self._services.clock.monotonic()
+        if self._session is not None and now - self._positions_checked_at >= self._options.position_check:
+            self._positions_checked_at = now
+            await self._session.check_positions()
+
+
+def _command_error(error: Exception) -> CommandError:
+    match error:
+        case CommandError():
+            return error
+        case ExpiredToken():
+            return CommandError(ErrorCode.TOKEN_EXPIRED)
+        case InvalidToken():
+            return CommandError(ErrorCode.PERMISSION_DENIED, f"permission denied: {error.why}")
+        case Refused():
+            return CommandError(ErrorCode.TOO_MANY_REQUESTS, str(error))
+        case StreamLimitExceeded():
+            return CommandError(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {error.reason}")
+        case UnrecoverablePosition():
+            return CommandError(ErrorCode.UNRECOVERABLE_POSITION)
+        case _:
+            # The text of an unknown exception may carry payload; its type does not.
+            logger.error("a command failed: %s", type(error).__name__)
+            return CommandError(ErrorCode.INTERNAL)

@@ -1,0 +1,160 @@
+"""What operators may do: look at users, end their connections, set modes, and stop the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from app.realtime.broker import Broker, StreamInfo
+from app.realtime.codes import Disconnect, DisconnectCode
+from app.realtime.identity import UserContext
+from app.realtime.lifecycle import LifecycleLog
+from app.realtime.manager import UserManager
+from app.realtime.modes import ModeKind, ModePolicy, SessionRequired
+from app.realtime.publisher import Publisher
+
+# While it works through many managers, the event loop gets a turn after so many.
+BATCH = 200
+
+
+class UserReport(msgspec.Struct, frozen=True):
+    """What is known of one manager's user.
+
+    Attributes:
+        key: user key; an isolated user has one for each session.
+        mode: mode now, and why.
+        connections: client ids.
+        streams: streams and their positions; no content.
+    """
+
+    key: str
+    mode: str
+    reason: str
+    connections: tuple[str, ...]
+    streams: tuple[StreamInfo, ...]
+
+
+class Control:
+    """Operations on living managers. Runs in the gateway's event loop.
+
+    Args:
+        policy: where modes are decided.
+        lifecycle: knows the managers that live.
+        publisher: flushes what waited when degraded mode ends.
+        broker: knows streams.
+        peek: the living manager of a context, if any.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: ModePolicy,
+        lifecycle: LifecycleLog[UserManager],
+        publisher: Publisher[UserManager],
+        broker: Broker,
+        peek: Callable[[UserContext], UserManager | None],
+    ) -> None:
+        """Not draining."""
+        self._policy = policy
+        self._lifecycle = lifecycle
+        self._publisher = publisher
+        self._broker = broker
+        self._peek = peek
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is about to stop and takes no new connections."""
+        return self._draining
+
+    def ready(self) -> bool:
+        """Whether new connections and publishes are welcome."""
+        return not self._draining and self._broker.healthy()
+
+    async def report(self, user_id: str) -> tuple[UserReport, ...]:
+        """What is known of a user on this node, for each of their keys that lives or has streams.
+
+        Raises:
+            IdentityError: the id breaks a rule.
+        """
+        managers = self._managers(user_id)
+        if managers:
+            return tuple([await self._report(m.key, m.mode.kind, m.mode.reason, m) for m in managers])
+        decision = self._policy.decide(user_id)
+        report = await self._report(UserContext(user_id=user_id).key, decision.kind, decision.reason, None)
+        return (report,) if report.streams else ()
+
+    async def disconnect(self, user_id: str) -> int:
+        """End a user's connections with 3503, after which SDKs do not come back by themselves; their number.
+
+        Raises:
+            IdentityError: the id breaks a rule.
+        """
+        reason = Disconnect(DisconnectCode.FORCE_DISCONNECT)
+        return sum(manager.disconnect_all(reason) for manager in self._managers(user_id))
+
+    async def set_mode(self, kind: ModeKind | None, user_id: str | None = None) -> int:
+        """Set the mode of one user or of all; None gives the decision back to the configuration.
+
+        Managers whose key would now be another one (unified to isolated or back) end their connections with 3011, so that
+        clients come back to the right one. Leaving degraded mode publishes what waited.
+
+        Returns:
+            Managers that the change reached.
+
+        Raises:
+            IdentityError: the id breaks a rule.
+            ModeLimitExceeded: modes of too many users are set.
+            BrokerError: what waited could not be published; it waits on.
+        """
+        if user_id is None:
+            self._policy.set_for_all(kind)
+            managers = self._lifecycle.living()
+        else:
+            managers = self._managers(user_id)
+            self._policy.set_for_user(user_id, kind)
+        changed = 0
+        for number, manager in enumerate(managers, 1):
+            changed += self._apply(manager)
+            if number % BATCH == 0:
+                await asyncio.sleep(0)
+        await self._publisher.flush_all()
+        return changed
+
+    async def drain(self, seconds: float) -> int:
+        """Take no new connections and end all with 3001, spread over some seconds so that they do not come back at once.
+
+        Returns:
+            Connections ended.
+        """
+        self._draining = True
+        ended, managers = 0, self._lifecycle.living()
+        for number, manager in enumerate(managers, 1):
+            ended += manager.disconnect_all(Disconnect(DisconnectCode.SHUTDOWN))
+            if number % BATCH == 0 and number < len(managers):
+                await asyncio.sleep(seconds * BATCH / len(managers))
+        return ended
+
+    def _apply(self, manager: UserManager) -> bool:
+        try:
+            moved = self._policy.key(manager.context) != manager.key
+        except SessionRequired:
+            moved = True
+        if moved:
+            manager.disconnect_all(Disconnect(DisconnectCode.FORCE_RECONNECT))
+        return manager.refresh_mode() or moved
+
+    def _managers(self, user_id: str) -> list[UserManager]:
+        context = UserContext(user_id=user_id)
+        managers = self._publisher.connected(user_id)
+        try:
+            idle = self._peek(context)
+        except SessionRequired:
+            return managers
+        return managers if idle is None or idle in managers else [*managers, idle]
+
+    async def _report(self, key: str, kind: ModeKind, reason: str, manager: UserManager | None) -> UserReport:
+        ids = () if manager is None else tuple(connection.id for connection in manager.connections)
+        return UserReport(key, kind.value, reason, ids, await self._broker.streams(key))

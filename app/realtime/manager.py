@@ -1,0 +1,271 @@
+"""The manager: everything of one user key that lives in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from app.realtime.auth_token import AuthToken, TokenIssuer
+from app.realtime.broker import Publication
+from app.realtime.codes import Disconnect, DisconnectCode
+from app.realtime.identity import UserContext
+from app.realtime.lifecycle import LifecycleRecord
+from app.realtime.metrics import Metrics
+from app.realtime.modes import ManagerMode
+from app.realtime.protocol import Frame, frame, message_push, publication_push
+from app.realtime.publisher import Published, Publisher
+from app.realtime.subscription import Subscription
+
+
+class Connection(Protocol):
+    """A connection, as its manager sees it."""
+
+    @property
+    def id(self) -> str:
+        """Client id."""
+
+    def tell(self, frame: Frame) -> None:
+        """Queue a message to the client, once it is connected."""
+
+    def disconnect(self, reason: Disconnect) -> None:
+        """End the connection; it leaves its manager before this returns."""
+
+
+class ConnectionTable:
+    """The connections of one manager and their subscriptions, by channel.
+
+    Used in the event loop of the gateway alone. Subscribers of a channel are a tuple that is replaced, so a delivery may
+    end subscriptions while it runs.
+
+    Args:
+        limit: connections it takes.
+    """
+
+    __slots__ = ("__weakref__", "_channels", "_connections", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        """Start empty."""
+        self._limit = limit
+        self._connections: dict[str, Connection] = {}
+        self._channels: dict[str, tuple[Subscription, ...]] = {}
+
+    def __len__(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The connections; the table may change meanwhile."""
+        return iter(tuple(self._connections.values()))
+
+    def add(self, connection: Connection) -> None:
+        """Take a connection.
+
+        Raises:
+            Disconnect: 3504, there are as many as allowed.
+        """
+        if len(self._connections) >= self._limit:
+            raise Disconnect(DisconnectCode.CONNECTION_LIMIT, f"connection limit: {self._limit} connections a user")
+        self._connections[connection.id] = connection
+
+    def remove(self, connection: Connection) -> bool:
+        """Let a connection go; whether it was there."""
+        return self._connections.pop(connection.id, None) is not None
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Add a subscription to its channel."""
+        self._channels[subscription.channel] = (*self.subscriptions(subscription.channel), subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Remove a subscription from its channel."""
+        left = tuple(one for one in self.subscriptions(subscription.channel) if one is not subscription)
+        if left:
+            self._channels[subscription.channel] = left
+        else:
+            self._channels.pop(subscription.channel, None)
+
+    def subscriptions(self, channel: str) -> tuple[Subscription, ...]:
+        """The subscriptions to a channel."""
+        return self._channels.get(channel, ())
+
+    def all_subscriptions(self) -> list[Subscription]:
+        """The subscriptions to all channels."""
+        return [subscription for channel in self._channels.values() for subscription in channel]
+
+
+class UserManager:
+    """One user's manager: their mode, token, connections and lifecycle record, and the way to publish to them.
+
+    Built by the container, one for each user key, and alive as long as somebody holds it: a connection, a request, a
+    task. There is nothing to close: with its last connection it leaves the broker, with its last holder it is gone.
+
+    Args:
+        key: user key.
+        context: identity it was first asked for with.
+        mode: its own mode object.
+        make_mode: provider of the next one, called with a context.
+        auth_token: the container's token for `key`.
+        token_issuer: what verifies the token.
+        connections: its own connection table.
+        record: its own lifecycle record.
+        publisher: what publishes to it.
+        metrics: where a violation is counted.
+
+    Raises:
+        InvalidAuthToken: the token is none, another key's or another container's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_connections",
+        "_make_mode",
+        "_metrics",
+        "_mode",
+        "_publisher",
+        "auth_token",
+        "context",
+        "key",
+        "record",
+    )
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        context: UserContext,
+        mode: ManagerMode,
+        make_mode: Callable[[UserContext], ManagerMode],
+        auth_token: AuthToken,
+        token_issuer: TokenIssuer,
+        connections: ConnectionTable,
+        record: LifecycleRecord,
+        publisher: Publisher[UserManager],
+        metrics: Metrics,
+    ) -> None:
+        """Check the token before anything else."""
+        self.auth_token = token_issuer.verify(auth_token, key)
+        self.key = key
+        self.context = context
+        self.record = record
+        self._mode = mode
+        self._make_mode = make_mode
+        self._connections = connections
+        self._publisher = publisher
+        self._metrics = metrics
+
+    def __repr__(self) -> str:
+        """Key and mode."""
+        return f"<UserManager {self.key!r} {self._mode.kind.value}, {len(self._connections)} connections>"
+
+    @property
+    def mode(self) -> ManagerMode:
+        """The mode now."""
+        return self._mode
+
+    @property
+    def connections(self) -> ConnectionTable:
+        """The connections now."""
+        return self._connections
+
+    @property
+    def personal_channel(self) -> str:
+        """Channel of events that name none."""
+        return f"#{self.context.subject}"
+
+    async def emit(
+        self, type: str, data: Any, thread_id: str | None = None, channel: str | None = None
+    ) -> Published:
+        """Publish an event to the user's stream: every connection gets it once, in order; a lost one recovers it.
+
+        Args:
+            type: event type, such as `agent_started`.
+            data: what the event carries: `bytes` are JSON already, anything else is encoded.
+            thread_id: conversation it belongs to.
+            channel: one of the user's channels; default: the personal one.
+
+        Raises:
+            Refused: the user's mode does not take the event now; it says when to try again.
+            IdentityError, EventTooLarge, TypeError: type, ids or data are not acceptable.
+            BrokerError: the broker cannot be reached.
+        """
+        text = self._publisher.seal(type, data, thread_id)
+        return await self._publisher.publish(
+            self.key, channel or self.personal_channel, text, mode=self._mode.kind, type_=type
+        )
+
+    async def join(self, connection: Connection) -> None:
+        """Take a connection; the first one subscribes the manager to its key.
+
+        Raises:
+            Disconnect: 3504, there are as many as allowed.
+            BrokerError: the broker cannot be reached.
+        """
+        self._connections.add(connection)
+        self.record.append("connected", self.key, connection.id)
+        await self._publisher.subscribe(self)
+
+    def leave(self, connection: Connection, code: int) -> None:
+        """Let a connection go; with the last one the manager leaves the broker. Does not wait, so it cannot be cut off."""
+        if not self._connections.remove(connection):
+            return
+        self.record.append("disconnected", self.key, f"{connection.id} {code}")
+        if not self._connections:
+            self._publisher.unsubscribe(self)
+
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions of all connections."""
+        return self._connections.all_subscriptions()
+
+    def deliver(self, publication: Publication) -> int:
+        """Hand a publication to the connections in its channel; called by the broker. The path of every event."""
+        if publication.key != self.key:
+            self._metrics.violations.labels("delivery").inc()
+            raise ForeignPublication(self.key, publication.key)
+        subscriptions = self._connections.subscriptions(publication.channel)
+        if subscriptions:
+            push = publication_push(publication.channel, publication.text)
+            for subscription in subscriptions:
+                subscription.deliver(publication, push)
+        return len(subscriptions)
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """Hand a join or leave to the connections in its channel; called by the broker."""
+        if key != self.key:
+            self._metrics.violations.labels("delivery").inc()
+            raise ForeignPublication(self.key, key)
+        shared = frame(push)
+        for subscription in self._connections.subscriptions(channel):
+            subscription.notify(shared)
+
+    def refresh_mode(self) -> bool:
+        """Take a new mode object if another kind holds now, and tell the clients; whether it changed."""
+        mode = self._make_mode(self.context)
+        if mode.kind is self._mode.kind:
+            return False
+        self._mode = mode
+        self.record.append("mode_changed", self.key, mode.kind.value)
+        told = message_push({"type": "mode", "mode": mode.kind.value, "reason": mode.reason})
+        for connection in self._connections:
+            connection.tell(told)
+        return True
+
+    def disconnect_all(self, reason: Disconnect) -> int:
+        """End every connection; their number."""
+        connections = tuple(self._connections)
+        for connection in connections:
+            connection.disconnect(reason)
+        return len(connections)
+
+
+class ForeignPublication(Exception):
+    """Something of another user key reached a manager. Nothing was delivered.
+
+    Attributes:
+        key: the manager's.
+        foreign: the other one.
+    """
+
+    def __init__(self, key: str, foreign: str) -> None:
+        """Keep both keys."""
+        super().__init__(f"the manager of {key!r} refused what belongs to {foreign!r}")
+        self.key = key
+        self.foreign = foreign

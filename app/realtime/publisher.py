@@ -1,0 +1,266 @@
+"""The way in: every publish, of back ends and of clients, passes here, under the mode of its user."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from app.realtime.backlog import Backlog, BacklogFull
+from app.realtime.broker import Broker, Position, Publication, Subscriber
+from app.realtime.envelope import Envelopes
+from app.realtime.identity import UserContext
+from app.realtime.metrics import Metrics
+from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
+from app.realtime.protocol import frame
+from app.realtime.subscription import Subscription, publication_text
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """What became of a publish.
+
+    Attributes:
+        epoch, offset: its position in the stream; empty and 0 while it is `queued`.
+        connections: connections of this node that it was handed to.
+        duplicate: its idempotency key was used before; the position is that of the first one.
+        queued: it waits for the broker (degraded mode) and was delivered live.
+    """
+
+    epoch: str
+    offset: int
+    connections: int
+    duplicate: bool = False
+    queued: bool = False
+
+
+class Refused(Exception):
+    """The user's mode does not take the publish now. Nothing was kept or delivered.
+
+    Attributes:
+        why: reason, and what to do.
+        retry_after: seconds after which another try makes sense.
+    """
+
+    def __init__(self, why: str, retry_after: int) -> None:
+        """Keep the reason."""
+        super().__init__(why)
+        self.why = why
+        self.retry_after = retry_after
+
+
+class LocalManager(Subscriber, Protocol):
+    """The manager of a user key in this process, as the publisher sees it."""
+
+    @property
+    def key(self) -> str:
+        """Its user key."""
+
+    @property
+    def context(self) -> UserContext:
+        """Its identity."""
+
+    @property
+    def mode(self) -> ManagerMode:
+        """Its mode."""
+
+    def subscriptions(self) -> list[Subscription]:
+        """The subscriptions of all its connections."""
+
+
+M = TypeVar("M", bound=LocalManager)
+
+
+class Publisher(Generic[M]):
+    """Publishes to streams, and knows what to do when a mode says otherwise.
+
+    Args:
+        broker: where streams are.
+        policy: modes of users without a manager.
+        backlog: where publishes wait in degraded mode.
+        envelopes: wraps the events of back ends.
+        metrics: counts.
+        critical_types: event types that pass in emergency mode.
+        retry_after: seconds told to who is refused.
+        yield_bytes: after so many bytes a publisher gives the event loop one turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        policy: ModePolicy,
+        backlog: Backlog,
+        envelopes: Envelopes,
+        metrics: Metrics,
+        critical_types: tuple[str, ...],
+        retry_after: int,
+        yield_bytes: int,
+    ) -> None:
+        """Take the parts."""
+        self._broker = broker
+        self._policy = policy
+        self._backlog = backlog
+        self._local: dict[str, M] = {}
+        self._by_user: dict[str, dict[str, M]] = {}
+        self._flushing: set[str] = set()
+        self._critical_types = frozenset(critical_types)
+        self._retry_after = retry_after
+        self._yield_bytes = yield_bytes
+        self._unyielded = 0
+        self._published = metrics.publications
+        self._queued = metrics.queued
+        self._refused = metrics.refused
+        self.seal = envelopes.seal
+
+    async def publish_to_user(
+        self,
+        user_id: str,
+        type_: str,
+        data: Any,
+        *,
+        session_id: str | None = None,
+        thread_id: str | None = None,
+        channel: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Publish an event to a user, connected or not: `POST /v1/users/{user_id}/events` in process.
+
+        Raises:
+            SessionRequired: the user is isolated and no session is named.
+            Refused: see `publish`.
+            IdentityError, EventTooLarge, TypeError: an argument is not acceptable.
+            BrokerError: the broker cannot be reached.
+        """
+        key = self._policy.address(user_id, session_id)
+        text = self.seal(type_, data, thread_id)
+        local = self._local.get(key)
+        mode = self._policy.decide(user_id).kind if local is None else local.mode.kind
+        return await self.publish(
+            key, channel or f"#{user_id}", text, mode=mode, type_=type_, idempotency_key=idempotency_key
+        )
+
+    async def publish(
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        mode: ModeKind,
+        type_: str = "",
+        info: str = "",
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Publish to a stream as a mode has it: to the broker, live and into the backlog, or not at all.
+
+        Args:
+            key, channel: the stream.
+            data: JSON on one line.
+            mode: the mode of the user.
+            type_: event type; a client's publication has none.
+            info: ClientInfo of the client that publishes, as JSON.
+            idempotency_key: publishes once for each key.
+
+        Raises:
+            Refused: emergency mode and the type is not critical, or degraded mode and the backlog is full.
+            BrokerError: the broker cannot be reached.
+        """
+        if mode is ModeKind.EMERGENCY and type_ not in self._critical_types:
+            self._refused.labels("emergency").inc()
+            raise Refused(f"emergency mode takes only {', '.join(sorted(self._critical_types))}", self._retry_after)
+        if mode is ModeKind.DEGRADED or key in self._backlog:
+            return self._wait(key, channel, data, info, idempotency_key)
+        result = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+        self._published.inc()
+        # A publisher in a loop must not starve the writers: that would make every client look slow. One turn of the
+        # event loop is all it gives; nobody waits for a client.
+        self._unyielded += len(data)
+        if self._unyielded > self._yield_bytes:
+            self._unyielded = 0
+            await asyncio.sleep(0)
+        position = result.position
+        return Published(position.epoch, position.offset, result.connections, result.duplicate)
+
+    async def subscribe(self, manager: M) -> None:
+        """From the return on, the manager gets what is published to its key.
+
+        Raises:
+            BrokerError: the broker cannot be reached.
+        """
+        self._local[manager.key] = manager
+        if (user_id := manager.context.user_id) is not None:
+            self._by_user.setdefault(user_id, {})[manager.key] = manager
+        await self._broker.subscribe(manager.key, manager)
+
+    def unsubscribe(self, manager: M) -> None:
+        """Stop. Does not wait."""
+        if self._local.get(manager.key) is manager:
+            del self._local[manager.key]
+            if (user_id := manager.context.user_id) is not None:
+                del self._by_user[user_id][manager.key]
+                if not self._by_user[user_id]:
+                    del self._by_user[user_id]
+        self._broker.unsubscribe(manager.key, manager)
+
+    def connected(self, user_id: str) -> list[M]:
+        """The user's managers that have connections: one, or one for each session of an isolated user."""
+        return list(self._by_user.get(user_id, {}).values())
+
+    def waiting_serial(self, key: str) -> int:
+        """How far the backlog of a user key has come; see `Subscription.joined_at`."""
+        return self._backlog.serial(key)
+
+    async def flush(self, key: str) -> None:
+        """Publish what waits for a user key, in order. Connections that got it live do not get it again.
+
+        Raises:
+            BrokerError: the broker went away again; what is left waits on.
+        """
+        if key in self._flushing or key not in self._backlog:
+            return
+        local = self._local.get(key)
+        subscriptions = [] if local is None else local.subscriptions()
+        for subscription in subscriptions:
+            subscription.hold()
+        serials: dict[tuple[str, int], int] = {}
+        self._flushing.add(key)
+        try:
+            while (waiting := self._backlog.first(key)) is not None:
+                result = await self._broker.publish(
+                    key, waiting.channel, waiting.data, info=waiting.info, idempotency_key=waiting.idempotency_key
+                )
+                self._backlog.done(key)
+                if not result.duplicate:
+                    serials[waiting.channel, result.position.offset] = waiting.serial
+        finally:
+            self._flushing.discard(key)
+            for subscription in subscriptions:
+                seen = frozenset(
+                    offset
+                    for (channel, offset), serial in serials.items()
+                    if channel == subscription.channel and serial > subscription.joined_at
+                )
+                subscription.go_live(Position(subscription.offset, subscription.epoch), seen)
+                subscription.joined_at = 0 if key not in self._backlog else subscription.joined_at
+
+    async def flush_all(self) -> None:
+        """Publish what waits for every user whose mode is not degraded any more."""
+        for key in self._backlog.keys():
+            local = self._local.get(key)
+            kind = self._policy.for_all.kind if local is None else local.mode.kind
+            if kind is not ModeKind.DEGRADED:
+                await self.flush(key)
+
+    def _wait(self, key: str, channel: str, data: str, info: str, idempotency_key: str | None) -> Published:
+        try:
+            serial = self._backlog.append(key, channel, data, info, idempotency_key)
+        except BacklogFull as full:
+            self._refused.labels("backlog").inc()
+            raise Refused(str(full), self._retry_after) from None
+        if serial is None:
+            return Published("", 0, 0, duplicate=True, queued=True)
+        self._queued.inc()
+        text = publication_text(data, info, 0)
+        local = self._local.get(key)
+        publication = Publication(key, channel, 0, text, frame(text).size)
+        return Published("", 0, 0 if local is None else local.deliver(publication), queued=True)

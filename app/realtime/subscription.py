@@ -1,0 +1,188 @@
+"""A connection's place in one channel."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Protocol
+
+from app.realtime.broker import History, Position, Publication
+from app.realtime.clock import Timer
+from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, encode
+from msgspec import Raw
+
+
+class SubscriptionState(Enum):
+    """Holding: what arrives is held until the position is known. Live: it goes out. Ended: it is dropped."""
+
+    HOLDING = auto()
+    LIVE = auto()
+    ENDED = auto()
+
+
+class Outlet(Protocol):
+    """The connection, as its subscriptions see it."""
+
+    def push(self, frame: Frame) -> None:
+        """Queue a frame; a client too slow for it is disconnected."""
+
+    def lost_position(self, subscription: Subscription) -> None:
+        """The subscription's stream has a gap or another epoch: the client must recover."""
+
+
+class Subscription:
+    """Delivers each publication of a stream once, in order, from a position on.
+
+    Publications that arrive while the position is being read are held, in a bounded list, and merged after.
+
+    Args:
+        outlet: the connection.
+        channel: name of the channel.
+        server_side: subscribed by the server in `connect`, not by the client's command.
+        join_leave: the client asked for join and leave.
+        hold_limit: bytes that may be held.
+    """
+
+    __slots__ = (
+        "_held",
+        "_held_size",
+        "_hold_limit",
+        "_outlet",
+        "_state",
+        "channel",
+        "epoch",
+        "expiry",
+        "join_leave",
+        "joined_at",
+        "offset",
+        "server_side",
+    )
+
+    def __init__(self, outlet: Outlet, channel: str, *, server_side: bool, join_leave: bool, hold_limit: int) -> None:
+        """Start holding."""
+        self._outlet = outlet
+        self._state = SubscriptionState.HOLDING
+        self._held: list[tuple[Publication, Frame]] = []
+        self._held_size = 0
+        self._hold_limit = hold_limit
+        self.channel = channel
+        self.server_side = server_side
+        self.join_leave = join_leave
+        self.offset = 0
+        self.epoch = ""
+        self.joined_at = 0
+        self.expiry: Timer | None = None
+
+    def deliver(self, publication: Publication, frame: Frame) -> None:
+        """Pass a publication on, hold it, or drop it as seen; a gap is reported."""
+        if self._state is not SubscriptionState.LIVE:
+            self._hold(publication, frame)
+            return
+        offset = publication.offset
+        if offset:
+            if offset <= self.offset:
+                return
+            if offset != self.offset + 1:
+                self._outlet.lost_position(self)
+                return
+            self.offset = offset
+        self._outlet.push(frame)
+
+    def notify(self, frame: Frame) -> None:
+        """Pass a join or leave on, if asked for."""
+        if self.join_leave and self._state is SubscriptionState.LIVE:
+            self._outlet.push(frame)
+
+    def hold(self) -> None:
+        """Hold what arrives until `go_live`."""
+        if self._state is SubscriptionState.LIVE:
+            self._state = SubscriptionState.HOLDING
+
+    def go_live(self, position: Position, seen: frozenset[int] = frozenset()) -> None:
+        """Take the position as reached and pass on what was held behind it.
+
+        Args:
+            position: what the client has, or is about to get in the reply.
+            seen: offsets that the client got before they had one; the position passes over them.
+        """
+        if self._state is not SubscriptionState.HOLDING:
+            return
+        self._state = SubscriptionState.LIVE
+        self.offset, self.epoch = position.offset, position.epoch
+        held, self._held, self._held_size = self._held, [], 0
+        for publication, frame in held:
+            if publication.offset in seen:
+                self.offset = max(self.offset, publication.offset)
+            else:
+                self.deliver(publication, frame)
+
+    def is_behind(self, top: Position, before: int) -> bool:
+        """Whether something was missed for good.
+
+        Args:
+            top: the stream's position.
+            before: this subscription's offset when `top` was asked for; if it moved since, nothing can be said.
+        """
+        if self._state is not SubscriptionState.LIVE or self.offset != before:
+            return False
+        return top.epoch != self.epoch or top.offset > self.offset
+
+    def end(self) -> None:
+        """Deliver nothing any more."""
+        self._state = SubscriptionState.ENDED
+        self._held = []
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
+
+    def _hold(self, publication: Publication, frame: Frame) -> None:
+        if self._state is SubscriptionState.ENDED:
+            return
+        self._held_size += frame.size
+        if self._held_size > self._hold_limit:
+            self._outlet.lost_position(self)
+            return
+        self._held.append((publication, frame))
+
+
+def recovered(request: SubscribeRequest, history: History) -> bool:
+    """Whether `history`, read since the request's position, is all that the client missed (protocol, Recovery)."""
+    if request.epoch and request.epoch != history.position.epoch:
+        return False
+    if not history.publications:
+        return history.position.offset == request.offset
+    first, last = history.publications[0].offset, history.publications[-1].offset
+    whole = last - first + 1 == len(history.publications)
+    return whole and first == request.offset + 1 and last == history.position.offset
+
+
+def subscribe_result(request: SubscribeRequest, history: History | None, position: Position, ttl: int) -> SubscribeResult:
+    """The answer to a subscribe.
+
+    Args:
+        history: what the client missed, when it could be recovered.
+        position: the stream's top.
+        ttl: seconds until the subscription expires; 0: never.
+    """
+    return SubscribeResult(
+        expires=ttl > 0,
+        ttl=ttl,
+        recoverable=True,
+        positioned=True,
+        epoch=position.epoch,
+        offset=position.offset if history is None else request.offset,
+        recovered=history is not None,
+        was_recovering=request.recover,
+        publications=() if history is None else tuple(Raw(p.text.encode()) for p in history.publications),
+    )
+
+
+def client_info(user: str, client: str, info: str) -> str:
+    """A ClientInfo as JSON; `info` is its conn_info as JSON, or empty."""
+    tail = f',"conn_info":{info}' if info else ""
+    return f'{{"user":{encode(user)},"client":{encode(client)}{tail}}}'
+
+
+def publication_text(data: str, info: str, offset: int) -> str:
+    """A publication as JSON; zero values are left out."""
+    tail = f',"info":{info}' if info else ""
+    return f'{{"data":{data}{tail},"offset":{offset}}}' if offset else f'{{"data":{data}{tail}}}'

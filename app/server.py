@@ -1,0 +1,171 @@
+"""The process that serves: one socket, one event loop, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import uvicorn
+from dependency_injector import providers
+from starlette.types import ASGIApp
+
+from app import create_app
+from app.logging import configure_logging
+from config import Problem, Settings
+from containers import GatewayContainer
+from providers import Shared
+
+BACKLOG = 2048
+USER_TIMEOUT_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75  # Longer than the 60 s of common proxies: who reuses a connection should be first to close it.
+
+logger = logging.getLogger(__name__)
+
+
+class ListenError(OSError):
+    """The address cannot be listened on; says why by `strerror`."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket; the server starts to listen on it when the application has started.
+
+    On Linux a peer that has not acknowledged data, or has not made room for it, for 30 seconds is cut off by the kernel
+    (TCP_USER_TIMEOUT, RFC 5482); connections inherit this from the socket that accepts them.
+
+    Raises:
+        ListenError: the address is taken, not ours or unknown.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # Elsewhere it would let two servers share the port.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_SECONDS * 1000)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ListenError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn with a graceful end: on SIGTERM or SIGINT no new connections, `drain`, and then what uvicorn closes.
+
+    Without `drain` uvicorn would close WebSockets with 1012, before the application hears of the end. A second
+    signal, or the end of `shutdown.grace_seconds`, cuts all of this short.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(_config(app, settings))
+        self._settings = settings
+        self._drain = drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, listen, and say where."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            print(welcome(self._settings, listener.getsockname()[1]), flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; stop at once the second time.
+
+        uvicorn would note the signal and raise it again at the end; the process would not exit with 0 then.
+        """
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop gracefully, for as long as the grace period lasts and nobody insists."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.shutdown.grace_seconds
+        stopping = loop.create_task(self._stop(sockets))
+        while not stopping.done() and not self.force_exit and loop.time() < deadline:
+            await asyncio.wait((stopping,), timeout=0.1)
+        if stopping.done():
+            stopping.result()
+        else:
+            logger.warning("cut off what was still open", extra={"connections": len(self.server_state.connections)})
+            stopping.cancel()
+
+    async def _stop(self, sockets: list[socket.socket] | None) -> None:
+        for server in self.servers:
+            server.close()
+        try:
+            await self._drain()
+        finally:
+            await super().shutdown(sockets)
+
+
+def build_container(settings: Settings) -> GatewayContainer:
+    """Give a container of its own with these settings."""
+    container = GatewayContainer()
+    container.settings.override(providers.Object(settings))
+    return container
+
+
+def find_container_problems(settings: Settings) -> tuple[Problem, ...]:
+    """Build a container and everything that is shared in it, and give what failed; an empty tuple if nothing did."""
+    problems = []
+    for name, provider in build_container(settings).providers.items():
+        if isinstance(provider, Shared):
+            try:
+                provider()
+            except Exception as error:  # noqa: BLE001 - whatever a provider raises is a problem to tell
+                problems.append(Problem(f"GatewayContainer.{name}", f"{type(error).__name__}: {error}"))
+    return tuple(problems)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until the process is told to stop. Logging is configured for the whole process.
+
+    Raises:
+        ListenError: the address cannot be listened on.
+        SystemExit: the application did not start; the reason is in the log.
+    """
+    configure_logging(settings.log)
+    app = create_app(build_container(settings))
+
+    async def drain() -> None:
+        await app.state.gateway.drain()
+
+    listener = listen(settings.host, settings.port)
+    Server(app, settings, drain).run(sockets=[listener])
+
+
+def welcome(settings: Settings, port: int) -> str:
+    """Say where to go; `port` is the one that was really bound."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # Nobody can go to a wildcard.
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    lines = [f"Bulkhead {settings.profile}: {address}"]
+    if settings.demo:
+        lines.append(f"  Chat: open {address} in a browser; a second window can be a second user.")
+        lines.append(f"  A token for other clients: bulkhead token alice --profile {settings.profile}")
+    if settings.docs:
+        lines.append(f"  HTTP API: {address}/docs")
+    return "\n".join(lines)
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="auto",  # uvloop, and asyncio where there is none.
+        http="httptools",
+        ws="websockets-sansio",  # The fastest of what uvicorn offers: see the benchmarks.
+        ws_max_size=settings.limits.message_bytes,
+        ws_ping_interval=None,  # The client protocol has its own ping.
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # URLs may carry tokens.
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # What is left of the grace period after draining, less a second for the application's own end.
+        timeout_graceful_shutdown=max(1, int(settings.shutdown.grace_seconds - settings.shutdown.drain_seconds - 1)),
+    )

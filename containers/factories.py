@@ -1,0 +1,225 @@
+"""How the parts of the container are made from the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from app.realtime.auth_token import AuthToken, TokenIssuer
+from app.realtime.authentication import Authenticator, KeySet, KeySource, RemoteKeySet, StaticKey
+from app.realtime.backlog import Backlog
+from app.realtime.broker import Broker
+from app.realtime.clock import Clock
+from app.realtime.connection import ConnectionOptions
+from app.realtime.control import Control
+from app.realtime.envelope import Envelopes
+from app.realtime.identity import UserContext
+from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
+from app.realtime.manager import ConnectionTable, UserManager
+from app.realtime.memory import MemoryBroker
+from app.realtime.metrics import Metrics
+from app.realtime.modes import ManagerMode, ModePolicy
+from app.realtime.publisher import Publisher
+from app.realtime.session import SessionOptions
+from config import Settings
+from providers import PerKey
+
+# A recovery or a history must leave room in the queue for what is live; a publisher in a loop must yield before a queue
+# is full. Both are a part of limits.queue_bytes.
+REPLY_SHARE = 2
+YIELD_SHARE = 4
+
+
+class UnknownBroker(ValueError):
+    """`broker.url` names an engine that there is none of."""
+
+    def __init__(self, scheme: str) -> None:
+        """Keep the scheme."""
+        super().__init__(f"broker.url: no engine for {scheme!r}; use memory://")
+        self.scheme = scheme
+
+
+def policy(settings: Settings, clock: Clock) -> ModePolicy:
+    """Modes by configuration."""
+    return ModePolicy(
+        default=settings.mode,
+        rules=settings.mode_rules,
+        clock=clock,
+        max_user_modes=settings.modes.max_user_modes,
+    )
+
+
+def keys(policy: ModePolicy) -> Callable[[UserContext], Hashable]:
+    """What derives the key of a manager from a context."""
+    return policy.key
+
+
+def lifecycle(settings: Settings, clock: Clock) -> LifecycleLog[UserManager]:
+    """The log of all managers."""
+    return LifecycleLog(clock, settings.lifecycle.events)
+
+
+def broker(settings: Settings, clock: Clock) -> Broker:
+    """The engine that `broker.url` names."""
+    scheme = settings.broker.url.partition("://")[0]
+    if scheme != "memory":
+        raise UnknownBroker(scheme)
+    return MemoryBroker(
+        clock=clock,
+        history_size=settings.history.size,
+        history_ttl=settings.history.ttl,
+        max_bytes=settings.broker.max_bytes,
+        max_bytes_per_user=settings.broker.max_bytes_per_user,
+        max_streams_per_user=settings.broker.max_streams_per_user,
+        idempotency_ttl=settings.broker.idempotency_ttl,
+        idempotency_keys_per_user=settings.broker.idempotency_keys_per_user,
+    )
+
+
+def backlog(settings: Settings) -> Backlog:
+    """What waits in degraded mode."""
+    return Backlog(max_bytes=settings.modes.buffer_bytes, max_bytes_per_user=settings.modes.buffer_bytes_per_user)
+
+
+def authenticator(settings: Settings, clock: Clock) -> Authenticator:
+    """What verifies tokens, with the keys that are configured."""
+    auth = settings.auth
+    return Authenticator(
+        keys=_key_source(settings),
+        algorithm=auth.algorithm,
+        audience=auth.audience,
+        issuer=auth.issuer,
+        leeway=auth.leeway,
+        session_claim=auth.session_claim,
+        clock=clock,
+    )
+
+
+def _key_source(settings: Settings) -> KeySource | None:
+    auth = settings.auth
+    if auth.jwks_url is not None:
+        return RemoteKeySet(str(auth.jwks_url), auth.jwks_ttl)
+    if auth.jwks_file is not None:
+        return KeySet(json.loads(auth.jwks_file.read_text()))
+    if auth.public_key is not None:
+        return StaticKey(auth.public_key)
+    if auth.hmac_secret is not None:
+        return StaticKey(auth.hmac_secret.get_secret_value())
+    return None
+
+
+def publisher(
+    settings: Settings, clock: Clock, policy: ModePolicy, broker: Broker, backlog: Backlog, metrics: Metrics
+) -> Publisher[UserManager]:
+    """The way in."""
+    return Publisher(
+        broker=broker,
+        policy=policy,
+        backlog=backlog,
+        envelopes=Envelopes(clock, settings.limits.event_bytes),
+        metrics=metrics,
+        critical_types=settings.modes.critical_types,
+        retry_after=settings.modes.retry_after,
+        yield_bytes=settings.limits.queue_bytes // YIELD_SHARE,
+    )
+
+
+def session_options(settings: Settings) -> SessionOptions:
+    """What a session may do."""
+    return SessionOptions(
+        channels=settings.limits.channels_per_connection,
+        event_bytes=settings.limits.event_bytes,
+        reply_bytes=settings.limits.queue_bytes // REPLY_SHARE,
+        hold_bytes=settings.limits.queue_bytes,
+        concurrent_rpcs=settings.limits.concurrent_rpcs,
+        presence=settings.channels.presence,
+        join_leave=settings.channels.join_leave,
+        client_publish=settings.channels.client_publish,
+        personal=settings.channels.personal,
+    )
+
+
+def connection_options(settings: Settings) -> ConnectionOptions:
+    """What a connection may do."""
+    return ConnectionOptions(
+        queue_bytes=settings.limits.queue_bytes,
+        message_bytes=settings.limits.message_bytes,
+        commands_per_second=settings.limits.commands_per_second,
+        command_burst=settings.limits.command_burst,
+        authentication_seconds=settings.limits.authentication_seconds,
+        ping_interval=settings.ping.interval,
+        ping_timeout=settings.ping.timeout,
+        position_check=settings.channels.position_check,
+        anonymous=settings.auth.anonymous,
+    )
+
+
+def mode(policy: ModePolicy, context: UserContext) -> ManagerMode:
+    """A mode object for one manager."""
+    kind, since, reason = policy.mode(context)
+    return ManagerMode(kind, since, reason)
+
+
+def auth_token(issuer: TokenIssuer, key: str) -> AuthToken:
+    """A token for one manager."""
+    return issuer.issue(key)
+
+
+def connections(settings: Settings) -> ConnectionTable:
+    """A connection table for one manager."""
+    return ConnectionTable(settings.limits.connections_per_user)
+
+
+def lifecycle_record(settings: Settings, log: LifecycleLog[UserManager]) -> LifecycleRecord:
+    """A record for one manager."""
+    return LifecycleRecord(log, settings.lifecycle.events_per_user)
+
+
+class MakeMode(Protocol):
+    """The provider of modes."""
+
+    def __call__(self, context: UserContext) -> ManagerMode:
+        """A mode for the manager of `context`."""
+
+
+def manager(
+    context: UserContext,
+    *,
+    keys: Callable[[UserContext], str],
+    make_mode: MakeMode,
+    make_auth_token: Callable[[str], AuthToken],
+    token_issuer: TokenIssuer,
+    connections: ConnectionTable,
+    record: LifecycleRecord,
+    lifecycle: LifecycleLog[UserManager],
+    publisher: Publisher[UserManager],
+    metrics: Metrics,
+) -> UserManager:
+    """A manager for the key of `context`, of parts that are its own."""
+    key = keys(context)
+    made = UserManager(
+        key=key,
+        context=context,
+        mode=make_mode(context),
+        make_mode=make_mode,
+        auth_token=make_auth_token(key),
+        token_issuer=token_issuer,
+        connections=connections,
+        record=record,
+        publisher=publisher,
+        metrics=metrics,
+    )
+    lifecycle.track(made)
+    return made
+
+
+def control(
+    policy: ModePolicy,
+    lifecycle: LifecycleLog[UserManager],
+    publisher: Publisher[UserManager],
+    broker: Broker,
+    managers: PerKey[UserManager],
+) -> Control:
+    """What operators work with."""
+    return Control(policy=policy, lifecycle=lifecycle, publisher=publisher, broker=broker, peek=managers.peek)

@@ -1,0 +1,91 @@
+"""The map of the system."""
+
+from __future__ import annotations
+
+from dependency_injector import containers, providers
+
+from app.realtime.auth_token import AuthToken, TokenIssuer
+from app.realtime.clock import SystemClock
+from app.realtime.connection import ClientConnection
+from app.realtime.control import Control
+from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
+from app.realtime.manager import ConnectionTable, UserManager
+from app.realtime.metrics import Metrics
+from app.realtime.modes import ManagerMode
+from app.realtime.session import Services
+from config import load_settings
+from containers import factories
+from providers import Fresh, PerKey, Shared
+
+
+class GatewayContainer(containers.DeclarativeContainer):
+    """What a gateway is made of, and whose each part is.
+
+    `Shared` parts are reached from every user, each for the reason given. `Fresh` parts are made anew for every manager or
+    connection. `manager` is the wall: one for each user key, alive as long as somebody holds it. Two containers share
+    nothing, so several gateways live in one process.
+
+    `container.manager(context)` gives the manager of a `UserContext`; every provider can be overridden as
+    dependency-injector documents it.
+    """
+
+    # Reached from every user.
+    settings = Shared(load_settings, reason="frozen; read once at start")
+    clock = Shared(SystemClock, reason="keeps no state")
+    metrics = Shared(Metrics, reason="numbers without users; no label carries an identity")
+    token_issuer = Shared(TokenIssuer, reason="its secret signs every token and leaves nobody's hands")
+    policy = Shared(factories.policy, settings, clock, reason="what operators set must outlive managers; keyed by user")
+    keys = Shared(factories.keys, policy, reason="a pure function of the policy and the context")
+    lifecycle = Shared(factories.lifecycle, settings, clock, reason="events and weak references; no content")
+    broker = Shared(factories.broker, settings, clock, reason="keyed by user in every call; delivers to that key alone")
+    backlog = Shared(factories.backlog, settings, reason="keyed by user in every call; only the publisher reads it")
+    authenticator = Shared(factories.authenticator, settings, clock, reason="verifies tokens and keeps none")
+    publisher = Shared(
+        factories.publisher, settings, clock, policy, broker, backlog, metrics, reason="keyed by user in every call"
+    )
+    rpc = providers.Dict()
+    services = Shared(
+        Services,
+        options=Shared(factories.session_options, settings, reason="frozen"),
+        clock=clock,
+        broker=broker,
+        publisher=publisher,
+        authenticator=authenticator,
+        rpc=rpc,
+        reason="a tuple of shared parts",
+    )
+
+    # One user's own.
+    mode: Fresh[ManagerMode] = Fresh(factories.mode, policy)
+    auth_token: Fresh[AuthToken] = Fresh(factories.auth_token, token_issuer)
+    connections: Fresh[ConnectionTable] = Fresh(factories.connections, settings)
+    lifecycle_record: Fresh[LifecycleRecord] = Fresh(factories.lifecycle_record, settings, lifecycle)
+    manager: PerKey[UserManager] = PerKey(
+        Fresh(
+            factories.manager,
+            keys=keys,
+            make_mode=mode.provider,
+            make_auth_token=auth_token.provider,
+            token_issuer=token_issuer,
+            connections=connections,
+            record=lifecycle_record,
+            lifecycle=lifecycle,
+            publisher=publisher,
+            metrics=metrics,
+        ),
+        key=keys,
+    )
+
+    # One connection's own.
+    connection: Fresh[ClientConnection] = Fresh(
+        ClientConnection,
+        options=Shared(factories.connection_options, settings, reason="frozen"),
+        services=services,
+        managers=manager.provider,
+        metrics=metrics,
+    )
+
+    # The operators'.
+    control = Shared(
+        factories.control, policy, lifecycle, publisher, broker, manager.provider, reason="never reached from a manager"
+    )
