@@ -220,6 +220,19 @@ async def test_a_quiet_user_who_comes_back_in_time_recovers(broker: Broker, boun
     assert offsets(await broker.history(ALICE, "news", since=before)) == [2]
 
 
+async def test_a_user_who_came_back_keeps_positions_for_as_long_as_they_stay(
+    broker: Broker, bounds: Bounds, advance: Advance
+) -> None:
+    inbox = Inbox()
+    await broker.subscribe(ALICE, inbox)
+    before = await top(broker)
+    await advance(bounds.history_ttl * 0.5)
+    broker.unsubscribe(ALICE, inbox)
+    await broker.subscribe(ALICE, inbox)
+    await advance(bounds.history_ttl * 2)
+    assert await top(broker) == before
+
+
 async def test_a_quiet_user_who_comes_back_too_late_is_told_so(
     broker: Broker, bounds: Bounds, advance: Advance
 ) -> None:
@@ -449,6 +462,8 @@ async def test_a_closed_broker_is_unhealthy_and_refuses_what_would_add_something
     ):
         with pytest.raises(BrokerError, match="closed"):
             await call
+    assert await broker.presence(ALICE, "news") == {}
+    assert await broker.streams(ALICE) == ()
     # Clean-up that comes late is harmless.
     broker.unsubscribe(ALICE, inbox)
     broker.remove_presence(ALICE, "news", "c1")

@@ -351,6 +351,47 @@ async def test_idempotency_keys_of_a_busy_user_expire_one_by_one() -> None:
     assert broker.stats().idempotency_keys == 0
 
 
+async def test_idempotency_keys_of_a_user_who_stopped_expire_although_another_goes_on() -> None:
+    clock, ttl = ManualClock(), Bounds().idempotency_ttl
+    broker = memory_broker(clock)
+    await broker.publish("user:a", "news", "1", idempotency_key="k0")
+    clock.advance(ttl / 4)
+    await broker.publish("user:b", "news", "1", idempotency_key="k0")
+    clock.advance(ttl / 4)
+    await broker.publish("user:a", "news", "1", idempotency_key="k1")
+    clock.advance(ttl * 3 / 4)
+    assert broker.stats().idempotency_keys == 2
+
+
+async def test_an_idempotency_key_used_again_after_its_time_is_the_users_newest() -> None:
+    clock, ttl, most = ManualClock(), Bounds().idempotency_ttl, Bounds().idempotency_keys
+    broker = memory_broker(clock)
+    await broker.publish("user:a", "news", "1", idempotency_key="again")
+    clock.advance(ttl / 2)
+    await broker.publish("user:a", "news", "1", idempotency_key="other")
+    clock.advance(ttl / 2)
+    await broker.publish("user:a", "news", "1", idempotency_key="again")
+    for number in range(most - 1):
+        await broker.publish("user:a", "news", "1", idempotency_key=f"k{number}")
+    assert (await broker.publish("user:a", "news", "1", idempotency_key="again")).duplicate
+    assert not (await broker.publish("user:a", "news", "1", idempotency_key="other")).duplicate
+
+
+async def test_channels_that_nobody_is_in_any_more_take_no_memory() -> None:
+    broker = memory_broker(ManualClock())
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(2000):
+        await broker.add_presence("user:a", f"channel {number}", "c1", "{}")
+    held = tracemalloc.get_traced_memory()[0] - before
+    for number in range(2000):
+        broker.remove_presence("user:a", f"channel {number}", "c1")
+    left = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    # The table itself does not shrink at once.
+    assert left < held / 3
+
+
 async def test_a_repeat_gives_the_first_position_even_of_a_stream_that_is_gone() -> None:
     clock = ManualClock()
     broker = memory_broker(clock, Bounds(history_ttl=10, idempotency_ttl=60))
@@ -382,7 +423,7 @@ async def test_an_error_of_the_subscriber_reaches_the_publisher_and_the_publicat
 async def test_what_is_kept_within_the_bounds_is_what_a_plain_list_would_keep(
     publishes: list[tuple[str, str, int]], max_bytes: int, per_user: int
 ) -> None:
-    size = 4
+    size, limit = 4, min(per_user, max_bytes)
     broker = memory_broker(ManualClock(), Bounds(history_size=size), max_bytes=max_bytes, max_bytes_per_user=per_user)
     for key in "ab":
         await broker.subscribe(key, Inbox())
@@ -402,9 +443,9 @@ async def test_what_is_kept_within_the_bounds_is_what_a_plain_list_would_keep(
         tops[name] = tops.get(name, 0) + 1
         weighs = PUBLICATION_OVERHEAD + len(json.dumps({"data": json.loads(text), "offset": tops[name]})) - 3
         model[name] = [*model.pop(name, []), (tops[name], weighs)][-size:]
-        if weighs > min(per_user, max_bytes):
+        if weighs > limit:
             model[name] = []
-        while weight(key) > per_user:
+        while weight(key) > limit:
             drop_oldest(key)
         while weight("") > max_bytes:
             drop_oldest("")
