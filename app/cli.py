@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -50,7 +50,10 @@ def program() -> typer.Typer:
 def show_version(wanted: bool) -> None:
     """Print the version and leave, if that is wanted."""
     if wanted:
-        typer.echo(f"bulkhead {version('bulkhead-gateway')}")
+        try:
+            typer.echo(f"bulkhead {version('bulkhead-gateway')}")
+        except PackageNotFoundError:
+            typer.echo("bulkhead, not installed: run from its source")
         raise typer.Exit
 
 

@@ -69,7 +69,9 @@ class Server(uvicorn.Server):
         """Start the application, listen, and say where."""
         await super().startup(sockets)
         for listener in sockets or ():
-            print(welcome(self._settings, listener.getsockname()[1]), flush=True)
+            host, port, *_ = listener.getsockname()
+            print(welcome(self._settings, port), flush=True)
+            logger.info("listening", extra={"host": host, "port": port})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; stop at once the second time.
@@ -81,6 +83,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop gracefully, for as long as the grace period lasts and nobody insists."""
+        logger.info("stopping", extra={"connections": len(self.server_state.connections)})
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.shutdown.grace_seconds
         stopping = loop.create_task(self._stop(sockets))

@@ -15,8 +15,8 @@ BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
 INTRODUCTION = """\
 # Configuration
 
-Every setting has a name in the tree below and can be given in five ways. The stronger wins, setting by setting; a list is
-replaced as a whole.
+Every setting has a name in the tree below and can be given in five ways. The stronger wins, setting by setting; a
+list is replaced as a whole.
 
 | strength | source | `history.size` there |
 |---|---|---|
@@ -26,26 +26,27 @@ replaced as a whole.
 | 4 | environment | `BULKHEAD_HISTORY__SIZE=10` |
 | 5, strongest | command line | `bulkhead serve --history.size 10` |
 
-- `bulkhead settings` shows each value and where it came from, `bulkhead check` what is wrong. Both take the same options
-  as `bulkhead serve`. Switches are `--docs` and `--no-docs`.
+- `bulkhead settings` shows each value and where it came from, `bulkhead check` what is wrong. Both take the same
+  options as `bulkhead serve`. Switches are `--docs` and `--no-docs`.
 - The profile is chosen on the command line, else in the environment, else in `.env`; without any it is `production`.
   `make run` chooses `development` unless `BULKHEAD_PROFILE` is set.
 - Lists are written in JSON in `.env` and the environment: `BULKHEAD_API_KEYS='["key one", "key two"]'`.
 - An empty variable counts as not set. A name that is no setting is an error, so that a typing error does not pass
-  unnoticed. In Kubernetes a service called `bulkhead` puts names such as `BULKHEAD_PORT` into the environment of its pods;
-  switch that off with `enableServiceLinks: false`.
+  unnoticed. In Kubernetes a service called `bulkhead` puts names such as `BULKHEAD_PORT` into the environment of its
+  pods; switch that off with `enableServiceLinks: false`.
 - What the command line holds, other users of the machine can read: give secrets in the environment or in files.
 
 ## Secrets from files
-`auth.hmac_secret_file`, `auth.public_key_file` and `api_keys_file` (one key per line) are read once, at start. A source
-gives either the value or its file, never both. A stronger source replaces a weaker one's choice: whatever it gives of
-`auth.hmac_secret`, `auth.public_key`, their files, `auth.jwks_file` and `auth.jwks_url` stands alone, and so does whichever
-it gives of `api_keys` and `api_keys_file`.
+`auth.hmac_secret_file`, `auth.public_key_file` and `api_keys_file` (one key per line) are read once, at start. A
+source gives either the value or its file, never both. A stronger source replaces a weaker one's choice: whatever it
+gives of `auth.hmac_secret`, `auth.public_key`, their files, `auth.jwks_file` and `auth.jwks_url` stands alone, and so
+does whichever it gives of `api_keys` and `api_keys_file`.
 
 ## Who may connect from a browser
 A request without an `Origin` header does not come from a browser's page and passes. Otherwise the origin must be in
-`origins`, letter for letter; or `origins` must contain `*`; or `same_origin` must be on and the host and port in `Origin`
-must be those of the `Host` header. The development profile switches `same_origin` on, so that its page works on any port.
+`origins`, letter for letter; or `origins` must contain `*`; or `same_origin` must be on and the host and port in
+`Origin` must be those of the `Host` header. The development profile switches `same_origin` on, so that its page works
+on any port.
 
 ## What production refuses
 In the production profile `bulkhead serve` refuses to start, and `bulkhead check` says so, with:
@@ -56,8 +57,8 @@ In the production profile `bulkhead serve` refuses to start, and `bulkhead check
 - `*` in `origins`, or `same_origin` on;
 - `docs` or `demo` on.
 
-Every profile refuses more than one key for tokens, a key that does not fit `auth.algorithm`, origins that no browser sends,
-rules on modes that can never decide, and amounts that contradict each other.
+Every profile refuses more than one key for tokens, a key that does not fit `auth.algorithm`, origins that no browser
+sends, rules on modes that can never decide, and amounts that contradict each other.
 """
 
 
@@ -110,11 +111,9 @@ def _kind(field: Mapping[str, Any]) -> str:
             return str(name)
         case {"$ref": _}:
             return "rules"
-        case {"type": name}:
-            limits = [f"{sign} {field[key]:g}" for key, sign in BOUNDS if key in field]
-            return " ".join([str(name), " and ".join(limits)]).strip()
         case _:
-            raise ValueError(f"no words for {field}")
+            limits = [f"{sign} {field[key]:g}" for key, sign in BOUNDS if key in field]
+            return " ".join([field["type"], " and ".join(limits)]).strip()
 
 
 if __name__ == "__main__":

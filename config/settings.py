@@ -167,7 +167,7 @@ class ShutdownSettings(Section):
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         2, description="Seconds over which connections get 3001."
     )
-    grace_seconds: PositiveSeconds = Field(10, description="Seconds after which the process ends in any case.")
+    grace_seconds: PositiveSeconds = Field(10, description="Seconds after which whatever is still open is cut off.")
 
 
 class Settings(BaseSettings):

@@ -109,14 +109,14 @@ def _arguments(arguments: Sequence[str]) -> Mapping[str, Any]:
     given = (argument.partition("=")[0] for argument in arguments)
     wrong = [flag for flag in given if OPTION.fullmatch(flag) and flag not in flags]
     if wrong:
-        raise ArgumentError(unknown(flag.removeprefix("--"), "command line") for flag in wrong)
+        raise ArgumentError(unknown(flag.lstrip("-"), "command line") for flag in wrong)
     try:
         return dict(leaves(ArgumentSource(Settings, cli_parse_args=list(arguments))()))
     except SettingsError as error:
         # argparse repeats words it has no use for, and such a word may be a misplaced secret.
-        reason = (
-            str(error).removeprefix("error parsing CLI: ").partition("unrecognized arguments")[0].partition(" '")[0]
-        )
+        reason, _, _ = str(error).removeprefix("error parsing CLI: ").partition(" '")
+        if reason.startswith("unrecognized arguments"):
+            reason = "a word belongs to no option; write `--setting value`"
         raise ArgumentError([Problem("command line", reason)]) from error
 
 
