@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import uuid
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, BackgroundTasks, HTTPException, status
+from fastapi import APIRouter, BackgroundTasks, status
 from fastapi.responses import FileResponse
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 from starlette.staticfiles import StaticFiles
 
 from app.demo.agent import respond
 from app.dependencies import CurrentManager, CurrentSettings
+from app.problems import ProblemError
 from app.realtime.broker import BrokerError
 from app.realtime.identity import check_id
 from app.realtime.manager import UserManager
@@ -32,21 +33,11 @@ _CONTENT_SECURITY_POLICY: Final = (
 )
 
 
-def _name(value: str) -> str:
-    return check_id("name", value)
-
-
-def _session(value: str) -> str:
-    return check_id("session", value)
-
-
 class SignIn(BaseModel):
     """Who somebody says they are. Nothing is checked: this is why the demo is for development."""
 
-    name: Annotated[str, AfterValidator(_name)] = Field(description="User id.", examples=["alice"])
-    session: Annotated[str, AfterValidator(_session)] | None = Field(
-        None, description="Session to go on with when a token ran out; none: a new one."
-    )
+    name: str = Field(description="User id.", examples=["alice"])
+    session: str | None = Field(None, description="Session to go on with when a token ran out; none: a new one.")
 
 
 class SignedIn(BaseModel):
@@ -91,13 +82,14 @@ async def page() -> FileResponse:
 
 @router.post("/demo/token")
 async def sign_in(body: SignIn, settings: CurrentSettings) -> SignedIn:
-    """A token for whoever asks, for any name."""
-    session = body.session or uuid.uuid4().hex
+    """A token for whoever asks, for any name that the rules of ids allow."""
+    user = check_id("name", body.name)
+    session = check_id("session", body.session or uuid.uuid4().hex)
     try:
-        token = issue_token(settings.auth, body.name, seconds=TOKEN_SECONDS, session_id=session)
+        token = issue_token(settings.auth, user, seconds=TOKEN_SECONDS, session_id=session)
     except TokenError as error:
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, f"The demo cannot sign you in: {error}") from error
-    return SignedIn(token=token, user=body.name, session=session)
+        raise ProblemError(503, "sign-in-unavailable", f"The demo cannot sign you in: {error}.") from error
+    return SignedIn(token=token, user=user, session=session)
 
 
 @router.post("/demo/messages", status_code=status.HTTP_202_ACCEPTED)

@@ -37,9 +37,8 @@ async function post(path, body, headers = {}) {
   });
   const result = await response.json();
   if (response.ok) return result;
-  const { detail, title } = result;
-  const text = typeof detail === "string" ? detail : detail?.[0]?.msg;
-  throw Object.assign(new Error(text ?? title ?? `HTTP ${response.status}`), { status: response.status });
+  const text = result.errors?.[0]?.message ?? result.detail ?? result.title; // RFC 9457
+  throw Object.assign(new Error(text), { status: response.status });
 }
 
 // Signing in
@@ -71,7 +70,7 @@ $("sign-in-form").addEventListener("submit", async (event) => {
     await signIn($("name").value);
     start();
   } catch (error) {
-    alertUser(`Signing in failed: ${error.message}`);
+    alertUser(`Signing in failed. ${error.message}`);
   }
 });
 
@@ -92,7 +91,7 @@ async function say(text) {
     });
   } catch (error) {
     $("text").value ||= text;
-    alertUser(`The message was not sent: ${error.message}`);
+    alertUser(`The message was not sent. ${error.message}`);
   }
 }
 
