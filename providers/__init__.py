@@ -19,7 +19,7 @@ from .fresh import Fresh
 from .per_key import PerKey
 from .shared import Shared
 
-__all__ = [
+__all__ = (
     "Fresh",
     "InvalidKeyError",
     "MissingArgumentError",
@@ -29,4 +29,4 @@ __all__ = [
     "ProviderError",
     "RecursiveBuildError",
     "Shared",
-]
+)

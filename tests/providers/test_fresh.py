@@ -7,10 +7,10 @@ import gc
 import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, partial
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -207,25 +207,19 @@ def test_what_has_weak_references_is_provided(provides: Any) -> None:
     assert provider() is not provider()
 
 
-def test_of_two_threads_that_are_given_one_object_one_is_refused(together: Together) -> None:
-    for _ in range(100):
-        one = Basket()
-        both = Barrier(2, timeout=10)
+def test_of_all_threads_that_are_given_one_object_one_gets_it(together: Together) -> None:
+    baskets = [Basket() for _ in range(5_000)]
+    basket = Fresh(lambda number: baskets[number])
 
-        def give(both: Barrier = both, one: Basket = one) -> Basket:
-            both.wait()
-            return one
+    def ask(_: int) -> int:
+        given = 0
+        for number in range(len(baskets)):
+            with suppress(NotFreshError):
+                basket(number)
+                given += 1
+        return given
 
-        basket = Fresh(give)
-
-        def ask(_: int, basket: Fresh[Basket] = basket) -> str:
-            try:
-                basket()
-            except NotFreshError:
-                return "refused"
-            return "given"
-
-        assert sorted(together(2, ask)) == ["given", "refused"]
+    assert sum(together(4, ask)) == len(baskets)
 
 
 def test_many_threads_are_given_many_objects(together: Together) -> None:

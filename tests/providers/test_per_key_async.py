@@ -131,7 +131,7 @@ async def test_a_chain_of_instances_whose_tasks_ask_for_the_next_one_keeps_nothi
         if number < 2_000:
             asyncio.get_running_loop().call_soon(follow, number + 1)
         else:
-            done.set_result(None)
+            done.set_result(asyncio.create_task(asyncio.Event().wait()))  # holds the context of the last build
         return Manager(str(number))
 
     waiting: set[asyncio.Future[Any]] = set()
@@ -145,10 +145,11 @@ async def test_a_chain_of_instances_whose_tasks_ask_for_the_next_one_keeps_nothi
     gc.collect()
     before = len(gc.get_objects())
     follow(0)
-    await asyncio.wait_for(done, 10)
+    background = await asyncio.wait_for(done, 10)
     await settle()
     gc.collect()
     assert len(gc.get_objects()) - before < 200
+    background.cancel()
     assert manager.count() == 0
 
 

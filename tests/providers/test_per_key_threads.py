@@ -118,6 +118,26 @@ def test_those_who_wait_get_an_instance_that_its_builder_has_let_go() -> None:
     assert next(builds) == 1
 
 
+def test_those_who_wait_sleep(together: Together) -> None:
+    entered = Event()
+
+    def build(user: str) -> Manager:
+        entered.set()
+        time.sleep(0.3)
+        return Manager(user)
+
+    manager = PerKey(build, key=by_user)
+
+    def ask(number: int) -> float:
+        if number:
+            entered.wait(5)
+        before = time.thread_time()
+        manager("alice")
+        return time.thread_time() - before
+
+    assert max(together(3, ask)) < 0.05
+
+
 def test_never_two_living_instances_of_a_key(together: Together) -> None:
     keys = [f"user-{number}" for number in range(4)]
     living: dict[str, weakref.WeakSet[Manager]] = {key: weakref.WeakSet() for key in keys}
