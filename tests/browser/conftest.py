@@ -50,7 +50,7 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
     server = Server(free_port())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BULKHEAD_")}
     environment |= {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "BULKHEAD_PROFILE": "development",
         "BULKHEAD_PORT": str(server.port),
         "BULKHEAD_API_KEYS": f'["{API_KEY}"]',
