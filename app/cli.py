@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -50,10 +50,7 @@ def program() -> typer.Typer:
 def show_version(wanted: bool) -> None:
     """Print the version and leave, if that is wanted."""
     if wanted:
-        try:
-            typer.echo(f"bulkhead {version('bulkhead-gateway')}")
-        except PackageNotFoundError:
-            typer.echo("bulkhead, not installed: run from its source")
+        typer.echo(f"bulkhead {version('bulkhead-gateway')}")
         raise typer.Exit
 
 

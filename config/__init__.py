@@ -5,7 +5,7 @@ from config.problems import ArgumentError, ConfigurationError, Problem
 from config.settings import ModeName, ModeRule, Settings
 from config.sources import load_settings
 
-__all__ = [
+__all__ = (
     "ArgumentError",
     "ConfigurationError",
     "ModeName",
@@ -14,4 +14,4 @@ __all__ = [
     "Settings",
     "find_problems",
     "load_settings",
-]
+)

@@ -212,8 +212,8 @@ class ClientConnection:
         return Authenticated(UserContext(session_id=f"anonymous-{uuid.uuid4()}"), None, "", ())
 
     async def _begin(self, command_id: int, request: ConnectRequest, identity: Authenticated) -> None:
-        if self._state is not ConnectionState.CONNECTING:
-            return  # closed while the token was verified
+        if self._closed_meanwhile():
+            return
         session = Session(
             self._services,
             client=self.id,
@@ -225,7 +225,7 @@ class ClientConnection:
         # From here on `close` ends the session, whatever happens below.
         self._session = session
         subscribed = await session.start(request.subs)
-        if self._state is not ConnectionState.CONNECTING:
+        if self._closed_meanwhile():
             return
         self._state = ConnectionState.CONNECTED
         clock, mode = self._services.clock, session.manager.mode
@@ -245,6 +245,10 @@ class ClientConnection:
         session.go_live({channel: position for channel, (position, _) in subscribed.items()})
         # First pings are spread at random: clients that came together must not answer together for ever.
         self._ping_in(random.uniform(0, self._options.ping_interval))  # noqa: S311
+
+    def _closed_meanwhile(self) -> bool:
+        # By a timer, an operator or a slow client, while this waited. Whoever closed it has cleaned up.
+        return self._state is ConnectionState.CLOSED
 
     async def _refresh(self, command_id: int, request: RefreshRequest, session: Session) -> None:
         try:

@@ -30,7 +30,7 @@ class UserReport(msgspec.Struct, frozen=True):
     """
 
     key: str
-    mode: str
+    mode: ModeKind
     reason: str
     connections: tuple[str, ...]
     streams: tuple[StreamInfo, ...]
@@ -157,4 +157,4 @@ class Control:
 
     async def _report(self, key: str, kind: ModeKind, reason: str, manager: UserManager | None) -> UserReport:
         ids = () if manager is None else tuple(connection.id for connection in manager.connections)
-        return UserReport(key, kind.value, reason, ids, await self._broker.streams(key))
+        return UserReport(key, kind, reason, ids, await self._broker.streams(key))

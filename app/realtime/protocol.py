@@ -7,6 +7,7 @@ A text frame holds one or more JSON objects joined by a line break; zero values 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Raw
 
 from app.realtime.codes import Disconnect, DisconnectCode, UnsubscribeCode
 
-VERSION = "bulkhead 0.1.0 / centrifuge 2"
+VERSION = f"bulkhead-gateway {version('bulkhead-gateway')}"
 NULL = Raw(b"null")
 
 

@@ -66,7 +66,7 @@ class Services(NamedTuple):
     options: SessionOptions
     clock: Clock
     broker: Broker
-    publisher: Publisher
+    publisher: Publisher[UserManager]
     authenticator: Authenticator
     rpc: Mapping[str, RPCHandler]
 

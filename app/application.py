@@ -1,0 +1,90 @@
+"""Puts the edge together: routes, errors and the life of the application around one container."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from app.problems import install_problems
+from app.routes import events, operations, users
+from app.routes.schemas import install_openapi
+from app.websocket import WebSocketEndpoint
+from containers import GatewayContainer
+
+
+class Gateway:
+    """The running gateway of one application, in `app.state.gateway`.
+
+    Args:
+        container: what it is made of.
+    """
+
+    def __init__(self, container: GatewayContainer) -> None:
+        """Nothing runs yet."""
+        self._container = container
+
+    async def drain(self) -> None:
+        """Take no new connections and end all with 3001, over `shutdown.drain_seconds`."""
+        await self._container.control().drain(self._container.settings().shutdown.drain_seconds)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """From start to stop. Connections end before the broker: a slow broker must not keep a dead socket open."""
+        broker = self._container.broker()
+        await broker.start()
+        try:
+            yield
+        finally:
+            try:
+                await self._container.control().drain(0)
+            finally:
+                await broker.close()
+
+
+def create_app(container: GatewayContainer | None = None) -> FastAPI:
+    """Build the application of a container.
+
+    Args:
+        container: default: one of its own, with settings from files, environment and `.env`, so that this is a uvicorn
+            factory without arguments.
+
+    Returns:
+        The application. It carries its container as `app.state.container`; nothing is global, so many applications with
+        many containers live in one process.
+
+    Raises:
+        config.ConfigurationError: the settings cannot be read.
+    """
+    container = container or GatewayContainer()
+    settings = container.settings()
+    gateway = Gateway(container)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with gateway.running():
+            yield
+
+    app = FastAPI(
+        title="Bulkhead",
+        version=version("bulkhead-gateway"),
+        summary="Real-time events for signed-in users, each behind a wall of their own.",
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+    )
+    app.state.container = container
+    app.state.gateway = gateway
+    install_problems(app)
+    install_openapi(app, events.Event, events.UserEvent, events.Receipt)
+    app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))
+    for router in (events.router, users.router, operations.router):
+        app.include_router(router)
+    if settings.demo:
+        from app.demo import routes
+
+        app.include_router(routes.router)
+        app.mount("/demo/static", routes.static_files())
+    return app

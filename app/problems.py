@@ -1,0 +1,142 @@
+"""Errors of the HTTP API: problem details (RFC 9457), rendered in one place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from app.realtime.broker import BrokerError, StreamLimitExceeded
+from app.realtime.codes import DisconnectCode
+from app.realtime.envelope import EventTooLarge
+from app.realtime.identity import IdentityError
+from app.realtime.modes import ModeLimitExceeded, SessionRequired
+from app.realtime.publisher import Refused
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an error (RFC 9457, 3.1).
+
+    Attributes:
+        type: a URN that programs can compare; `about:blank` when the status says it all.
+        title: the kind of problem, the same each time.
+        status: HTTP status.
+        detail: this problem, and what to do about it.
+        errors: for each field at fault, where it is and what is wrong. Never its value.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: tuple[dict[str, str], ...] = ()
+
+
+class ProblemError(Exception):
+    """An error that is a problem already.
+
+    Args:
+        status: HTTP status.
+        kind: last part of the URN, in kebab case.
+        detail: what is wrong and what to do.
+        close_code: how a WebSocket is closed for it.
+        headers: headers of the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        close_code: int = DisconnectCode.BAD_REQUEST.code,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep what happened."""
+        super().__init__(detail)
+        self.problem = Problem(f"urn:bulkhead:problem:{kind}", kind.replace("-", " ").capitalize(), status, detail)
+        self.close_code = close_code
+        self.headers = dict(headers or {})
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.headers.setdefault("WWW-Authenticate", "Bearer" if kind != "invalid-api-key" else "ApiKey")
+
+
+def as_problem_error(error: Exception) -> ProblemError | None:
+    """The problem that an error of the gateway is; None for an error that is none of these."""
+    match error:
+        case ProblemError():
+            return error
+        case EventTooLarge():
+            return ProblemError(413, "event-too-large", f"{error}.")
+        case IdentityError():
+            return ProblemError(422, "invalid-id", f"{error}.")
+        case SessionRequired():
+            return ProblemError(422, "session-required", f"{error}.")
+        case Refused():
+            return ProblemError(503, "refused", f"{error}.", headers={"Retry-After": str(error.retry_after)})
+        case StreamLimitExceeded():
+            return ProblemError(409, "stream-limit-exceeded", f"{error.reason}.")
+        case ModeLimitExceeded():
+            return ProblemError(409, "mode-limit-exceeded", f"{error}.")
+        case BrokerError():
+            return ProblemError(
+                503, "broker-unavailable", "The broker cannot be reached.", headers={"Retry-After": "1"}
+            )
+        case _:
+            return None
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem as a response."""
+    return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of an application a problem, and close WebSockets for it with a code that SDKs understand."""
+
+    async def known(connection: HTTPConnection, error: Exception) -> Response | None:
+        problem_error = as_problem_error(error)
+        assert problem_error is not None
+        if isinstance(connection, WebSocket):
+            # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
+            await connection.accept()
+            await connection.close(
+                problem_error.close_code, problem_error.problem.detail.encode()[:123].decode(errors="ignore")
+            )
+            return None
+        return problem_response(problem_error.problem, problem_error.headers)
+
+    async def http(request: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase
+        detail = "" if error.detail == phrase else str(error.detail)
+        return problem_response(Problem("about:blank", phrase, error.status_code, detail), error.headers)
+
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = tuple({"at": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors())
+        title, detail = "Invalid request", "Some fields are not acceptable; see errors."
+        return problem_response(Problem("urn:bulkhead:problem:invalid-request", title, 422, detail, errors))
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        # The text of an unknown exception may carry payload; its type does not.
+        logger.error("a request failed: %s", type(error).__name__)
+        return problem_response(Problem("about:blank", "Internal Server Error", 500))
+
+    handlers: dict[Any, Any] = {HTTPException: http, RequestValidationError: invalid, Exception: unknown}
+    gateway_errors = (
+        ProblemError, EventTooLarge, IdentityError, SessionRequired, Refused, ModeLimitExceeded, BrokerError,
+    )  # fmt: skip
+    for kind, handler in {**handlers, **dict.fromkeys(gateway_errors, known)}.items():
+        app.add_exception_handler(kind, handler)

@@ -1,0 +1,180 @@
+"""Publishing over HTTP: the path that every event of a back end takes, so it is kept short.
+
+FastAPI describes these routes, and its documented extension point, a route class with a handler of its own, carries them
+out: the body is decoded once by msgspec, which keeps `data` as the bytes it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from msgspec import UNSET, Meta, Raw, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.dependencies import ApiKey, is_api_key
+from app.problems import Problem, ProblemError, as_problem_error
+from app.realtime.manager import UserManager
+from app.realtime.publisher import Publisher
+from app.routes.schemas import json_answer, json_body, problem_answers
+from containers import GatewayContainer
+
+Type = Annotated[str, Meta(description="Event type, 1 to 255 bytes.", examples=["agent_started"])]
+Data = Annotated[Raw, Meta(description="Any JSON; clients get it as it is.")]
+ThreadId = Annotated[str | None, Meta(description="Conversation it belongs to.")]
+Channel = Annotated[str | None, Meta(description="A channel of the user; default: the personal one.")]
+SessionId = Annotated[str | None, Meta(description="Session of an isolated user.")]
+IdempotencyKey = Annotated[str | None, Meta(description="Publishes once for each key.")]
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event for one user."""
+
+    type: Type
+    data: Data
+    thread_id: ThreadId = None
+    channel: Channel = None
+    session_id: SessionId = None
+    idempotency_key: IdempotencyKey = None
+
+
+class UserEvent(Event, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event of a batch."""
+
+    user_id: Annotated[str, Meta(description="The user it is for.", examples=["alice"])]
+
+
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of an event: where it is, or the error of this event alone."""
+
+    epoch: Annotated[str | UnsetType, Meta(description="Epoch of the stream; empty while queued.")] = UNSET
+    offset: Annotated[int | UnsetType, Meta(description="Place in the stream; 0 while queued.")] = UNSET
+    connections: Annotated[int | UnsetType, Meta(description="Connections that it was handed to.")] = UNSET
+    duplicate: Annotated[bool, Meta(description="Its idempotency key was used before.")] = False
+    queued: Annotated[bool, Meta(description="Delivered live, and waiting for the broker (degraded mode).")] = False
+    error: Annotated[Problem | UnsetType, Meta(description="Why this event was not published.")] = UNSET
+
+
+E_ = TypeVar("E_", bound=Event)
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_event = msgspec.json.Decoder(Event)
+_user_event = msgspec.json.Decoder(UserEvent)
+_batch = msgspec.json.Decoder(list[Raw])
+_encoder = msgspec.json.Encoder()
+
+
+class PublishRoute(APIRoute):
+    """Checks the API key and calls the endpoint with the request, without solving dependencies for every event."""
+
+    def get_route_handler(self) -> Handler:
+        """See `APIRoute.get_route_handler`."""
+        endpoint: Handler = self.endpoint
+
+        async def handle(request: Request) -> Response:
+            if not is_api_key(_container(request).settings(), request.headers.get("x-api-key", "")):
+                raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
+            return await endpoint(request)
+
+        return handle
+
+
+router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, dependencies=[ApiKey])
+
+
+@router.post(
+    "/users/{user_id:path}/events",
+    summary="Publish an event to a user",
+    openapi_extra={
+        "parameters": [{"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}, "example": "alice"}],
+        "requestBody": json_body(Event, {"type": "agent_started", "data": {"agent": "planner"}, "thread_id": "t-7"}),
+    },
+    responses={
+        200: json_answer(Receipt, {"epoch": "8c2f1a9d", "offset": 17, "connections": 2}, "It is in the stream."),
+        **problem_answers(401, 409, 413, 422, 503),
+    },
+)
+async def publish(request: Request) -> Response:
+    """Append an event to the user's stream and deliver it to their connections, in order and once."""
+    event = _decode(_event, await _body(request))
+    receipt = await _publish(_container(request).publisher(), request.path_params["user_id"], event)
+    return Response(_encoder.encode(receipt), media_type="application/json")
+
+
+@router.post(
+    "/events",
+    summary="Publish a batch of events",
+    openapi_extra={
+        "requestBody": json_body(list[UserEvent], [{"user_id": "alice", "type": "token", "data": {"text": "Hel"}}])
+    },
+    responses={
+        200: json_answer(
+            list[Receipt], [{"epoch": "8c2f1a9d", "offset": 18, "connections": 2}], "What became of each, in order."
+        ),
+        **problem_answers(401, 413, 422),
+    },
+)
+async def publish_batch(request: Request) -> Response:
+    """Publish events to any users, in order. Each has its own result; one that fails harms no other."""
+    items = _decode(_batch, await _body(request))
+    container = _container(request)
+    limit = container.settings().limits.batch_events
+    if len(items) > limit:
+        raise ProblemError(413, "batch-too-large", f"{len(items)} events; at most {limit} go (limits.batch_events).")
+    publisher = container.publisher()
+    receipts = [await _publish_item(publisher, item) for item in items]
+    return Response(_encoder.encode(receipts), media_type="application/json")
+
+
+def _container(request: Request) -> GatewayContainer:
+    container: GatewayContainer = request.app.state.container
+    return container
+
+
+async def _body(request: Request) -> bytes:
+    limit, body = _container(request).settings().limits.body_bytes, b""
+    async for chunk in request.stream():
+        body = body + chunk if body else chunk
+        if len(body) > limit:
+            raise ProblemError(413, "body-too-large", f"The body has more than {limit} bytes (limits.body_bytes).")
+    return body
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        # The decoder names the field and the types; it does not repeat values.
+        raise ProblemError(422, "invalid-request", f"{error}.") from None
+    except UnicodeDecodeError:
+        raise ProblemError(422, "invalid-request", "The body is not UTF-8.") from None
+
+
+async def _publish_item(publisher: Publisher[UserManager], item: Raw) -> Receipt:
+    try:
+        event: UserEvent = _decode(_user_event, item)
+        return await _publish(publisher, event.user_id, event)
+    except Exception as error:
+        problem = as_problem_error(error)
+        if problem is None:
+            raise
+        return Receipt(error=problem.problem)
+
+
+async def _publish(publisher: Publisher[UserManager], user_id: str, event: Event) -> Receipt:
+    published = await publisher.publish_to_user(
+        user_id,
+        event.type,
+        bytes(event.data),
+        session_id=event.session_id,
+        thread_id=event.thread_id,
+        channel=event.channel,
+        idempotency_key=event.idempotency_key,
+    )
+    return Receipt(
+        published.epoch, published.offset, published.connections, published.duplicate, published.queued
+    )

@@ -1,0 +1,43 @@
+"""Every test here starts without the settings of the person who runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Bulkhead = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working directory, so no `.env`, and no variables of the gateway."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("BULKHEAD_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def bulkhead() -> Iterator[Bulkhead]:
+    """Starts `python -m app` with arguments and variables, in the working directory; what still runs is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", *arguments],
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

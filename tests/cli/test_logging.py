@@ -1,0 +1,83 @@
+"""What a log line looks like, and what never is in one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from app.logging import QUIET, configure_logging
+from config.settings import LogSettings
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Logging is global to the process: put it back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in QUIET}
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, was in levels.items():
+        logging.getLogger(name).setLevel(was)
+
+
+def test_json_has_one_object_per_line_with_fields(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="json"))
+    logging.getLogger("app.test").info("line one\nline two", extra={"code": 3008})
+    out, err = capfd.readouterr()
+    (line,) = err.splitlines()
+    entry = json.loads(line)
+    assert datetime.fromisoformat(entry.pop("timestamp")).tzinfo is not None
+    assert (out, entry) == (
+        "",
+        {"event": "line one\nline two", "level": "info", "logger": "app.test", "code": 3008},
+    )
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_has_no_local_variables(style: str, capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings.model_validate({"format": style}))
+    secret = "2retnuh"[::-1]  # The line itself is in the traceback.
+    try:
+        raise ValueError(f"without {len(secret)}")
+    except ValueError:
+        logging.getLogger("app.test").exception("failed")
+    err = capfd.readouterr().err
+    assert "ValueError: without 7" in err
+    assert "hunter2" not in err
+
+
+def test_console_lines_are_for_people(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="console"))
+    logging.getLogger("app.test").warning("slow", extra={"code": 3008})
+    err = capfd.readouterr().err
+    assert "slow" in err
+    assert "3008" in err
+    assert not err.startswith("{")
+
+
+@pytest.mark.parametrize(("level", "written"), [("DEBUG", 3), ("INFO", 2), ("WARNING", 1), ("ERROR", 0)])
+def test_the_level_decides_what_is_written(level: str, written: int, capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings.model_validate({"level": level}))
+    logger = logging.getLogger("app.test")
+    logger.debug("one")
+    logger.info("two")
+    logger.warning("three")
+    assert len(capfd.readouterr().err.splitlines()) == written
+
+
+@pytest.mark.parametrize("name", QUIET)
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "ERROR"])
+def test_libraries_that_log_urls_write_nothing_below_a_warning(
+    name: str, level: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(LogSettings.model_validate({"level": level}))
+    logging.getLogger(name).info("GET /?token=hunter2")
+    assert capfd.readouterr().err == ""
+    logging.getLogger(name).warning("told")
+    assert ("told" in capfd.readouterr().err) is (level != "ERROR")
