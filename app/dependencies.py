@@ -6,8 +6,8 @@
     async def order(manager: CurrentManager) -> None:
         await manager.emit("order_received", {"total": 12})
 
-The container comes from the application that serves the request, never from a global. A manager is held by the request's
-own reference: there is nothing to release, so neither an error nor a cancellation can forget it.
+The container comes from the application that serves the request, never from a global. A manager is held by the
+request's own reference: there is nothing to release, so neither an error nor a cancellation can forget it.
 """
 
 from __future__ import annotations

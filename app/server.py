@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 from dependency_injector import providers
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app import create_app
 from app.logging import configure_logging
@@ -21,6 +22,7 @@ from providers import Shared
 
 BACKLOG = 2048
 USER_TIMEOUT_SECONDS = 30
+CLOSE_SECONDS = 1
 KEEP_ALIVE_SECONDS = 75  # Longer than the 60 s of common proxies: who reuses a connection should be first to close it.
 
 logger = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop gracefully, for as long as the grace period lasts and nobody insists."""
-        logger.info("stopping", extra={"connections": len(self.server_state.connections)})
+        logger.info("stopping", extra={"websockets": self._websockets()})
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.shutdown.grace_seconds
         stopping = loop.create_task(self._stop(sockets))
@@ -92,7 +94,7 @@ class Server(uvicorn.Server):
         if stopping.done():
             stopping.result()
         else:
-            logger.warning("cut off what was still open", extra={"connections": len(self.server_state.connections)})
+            logger.warning("cut off what was still open", extra={"websockets": self._websockets()})
             stopping.cancel()
 
     async def _stop(self, sockets: list[socket.socket] | None) -> None:
@@ -100,8 +102,19 @@ class Server(uvicorn.Server):
             server.close()
         try:
             await self._drain()
+            await self._until_closed()
         finally:
             await super().shutdown(sockets)
+
+    async def _until_closed(self) -> None:
+        """Give drained connections time to send their close frame and clients to answer: uvicorn would send 1012."""
+        for _ in range(50):
+            if not self._websockets():
+                return
+            await asyncio.sleep(CLOSE_SECONDS / 50)
+
+    def _websockets(self) -> int:
+        return sum(isinstance(each, WebSocketsSansIOProtocol) for each in self.server_state.connections)
 
 
 def build_container(settings: Settings) -> GatewayContainer:
@@ -158,7 +171,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         loop="auto",  # uvloop, and asyncio where there is none.
         http="httptools",
-        ws="websockets-sansio",  # The fastest of what uvicorn offers: see the benchmarks.
+        ws=WebSocketsSansIOProtocol,  # The fastest of what uvicorn offers: see the benchmarks.
         ws_max_size=settings.limits.message_bytes,
         ws_ping_interval=None,  # The client protocol has its own ping.
         ws_per_message_deflate=False,
@@ -169,6 +182,8 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        # What is left of the grace period after draining, less a second for the application's own end.
-        timeout_graceful_shutdown=max(1, int(settings.shutdown.grace_seconds - settings.shutdown.drain_seconds - 1)),
+        # What is left of the grace period after draining, less time for the connections and the application to end.
+        timeout_graceful_shutdown=max(
+            1, int(settings.shutdown.grace_seconds - settings.shutdown.drain_seconds - 2 * CLOSE_SECONDS)
+        ),
     )

@@ -24,8 +24,8 @@ CallLater = Callable[[float, Callable[[], object]], Timer]
 class WebSocketEndpoint:
     """ASGI application at `/connection/websocket`: one connection for each call.
 
-    A refusal that must be final is accepted first and then closed: SDKs take a refused upgrade for a network fault and try
-    for ever.
+    A refusal that must be final is accepted first and then closed: SDKs take a refused upgrade for a network fault and
+    try for ever.
 
     Args:
         container: gives connections.
@@ -112,7 +112,7 @@ class _Exchange:
             if (closing := self._connection.closing) is not None:
                 code = closing.disconnect.code
                 await self._send({"type": "websocket.close", "code": code, "reason": closing.reason})
-        except Exception:  # whatever a server raises when the client is gone
+        except Exception:  # noqa: BLE001 - whatever a server raises when the client is gone
             self._connection.close(DisconnectCode.WRITE_ERROR.code)
 
     async def _send_text(self, text: str) -> None:

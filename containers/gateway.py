@@ -7,8 +7,7 @@ from dependency_injector import containers, providers
 from app.realtime.auth_token import AuthToken, TokenIssuer
 from app.realtime.clock import SystemClock
 from app.realtime.connection import ClientConnection
-from app.realtime.control import Control
-from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
+from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.manager import ConnectionTable, UserManager
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
@@ -21,9 +20,9 @@ from providers import Fresh, PerKey, Shared
 class GatewayContainer(containers.DeclarativeContainer):
     """What a gateway is made of, and whose each part is.
 
-    `Shared` parts are reached from every user, each for the reason given. `Fresh` parts are made anew for every manager or
-    connection. `manager` is the wall: one for each user key, alive as long as somebody holds it. Two containers share
-    nothing, so several gateways live in one process.
+    `Shared` parts are reached from every user, each for the reason given. `Fresh` parts are made anew for every manager
+    or connection. `manager` is the wall: one for each user key, alive as long as somebody holds it. Two containers
+    share nothing, so several gateways live in one process.
 
     `container.manager(context)` gives the manager of a `UserContext`; every provider can be overridden as
     dependency-injector documents it.

@@ -1,1 +1,4 @@
-"""The gateway itself: who a user is, their manager, its connections and streams. Knows no web framework and no container."""
+"""The gateway itself: who a user is, their manager, its connections and streams.
+
+Knows no web framework and no container.
+"""

@@ -47,7 +47,7 @@ class InvalidAuthToken(Exception):
 
 
 class TokenIssuer:
-    """Issues and verifies tokens with a secret of its own, so that a token of another container does not verify here."""
+    """Issues and verifies tokens with a secret of its own, so that another container's do not verify here."""
 
     __slots__ = ("__weakref__", "_secret")
 

@@ -17,7 +17,10 @@ from app.realtime.identity import IdentityError, UserContext, check_id
 
 
 class InvalidToken(Exception):
-    """A token proves nothing: malformed, forged, for somebody else, or not yet valid. `why` never repeats its content."""
+    """A token proves nothing: malformed, forged, for somebody else, or not yet valid.
+
+    `why` never repeats its content.
+    """
 
     def __init__(self, why: str) -> None:
         """Keep the reason."""
@@ -164,9 +167,7 @@ class Authenticator:
         if "channel" in claims:
             raise InvalidToken("this is a subscription token; connect with a connection token")
         try:
-            context = UserContext(
-                user_id=claims.get("sub"), session_id=claims.get(self._session_claim), claims=claims
-            )
+            context = UserContext(user_id=claims.get("sub"), session_id=claims.get(self._session_claim), claims=claims)
             channels = claims.get("channels") or ()
             if not isinstance(channels, (list, tuple)):
                 raise InvalidToken("channels must be a list of names")

@@ -60,7 +60,9 @@ class Backlog:
         """User keys for which something waits."""
         return list(self._queues)
 
-    def append(self, key: str, channel: str, data: str, info: str = "", idempotency_key: str | None = None) -> int | None:
+    def append(
+        self, key: str, channel: str, data: str, info: str = "", idempotency_key: str | None = None
+    ) -> int | None:
         """Let a publish wait; its serial, or None if one with this idempotency key waits already.
 
         Raises:

@@ -1,7 +1,7 @@
 """The catalogue of errors, disconnects and unsubscribes of the client protocol. docs/protocol.md is generated from it.
 
-SDKs act on the numbers: a temporary error is tried again, a disconnect from 3500 to 3999 or 4500 to 4999 is final, after any
-other the SDK reconnects, after an unsubscribe from 2500 it subscribes again.
+SDKs act on the numbers: a temporary error is tried again, a disconnect from 3500 to 3999 or 4500 to 4999 is final,
+after any other the SDK reconnects, after an unsubscribe from 2500 it subscribes again.
 """
 
 from __future__ import annotations

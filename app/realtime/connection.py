@@ -66,7 +66,8 @@ class ConnectionOptions(msgspec.Struct, frozen=True):
 class ClientConnection:
     """The state machine of a connection. The transport feeds it frames and writes what `outbound` holds.
 
-    Used in one event loop. `disconnect` may be called at any moment, by anybody; it leaves the manager before it returns.
+    Used in one event loop. `disconnect` may be called at any moment, by anybody; it leaves the manager before it
+    returns.
 
     Args:
         options: limits and times.
@@ -174,7 +175,7 @@ class ClientConnection:
                 await self._session.handle(command)
         except Disconnect:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             self._fail(command.id, error)
 
     def _fail(self, command_id: int, error: Exception) -> None:

@@ -98,8 +98,8 @@ class Control:
     async def set_mode(self, kind: ModeKind | None, user_id: str | None = None) -> int:
         """Set the mode of one user or of all; None gives the decision back to the configuration.
 
-        Managers whose key would now be another one (unified to isolated or back) end their connections with 3011, so that
-        clients come back to the right one. Leaving degraded mode publishes what waited.
+        Managers whose key would now be another one (unified to isolated or back) end their connections with 3011, so
+        that clients come back to the right one. Leaving degraded mode publishes what waited.
 
         Returns:
             Managers that the change reached.
@@ -124,7 +124,10 @@ class Control:
         return changed
 
     async def drain(self, seconds: float) -> int:
-        """Take no new connections and end all with 3001, spread over some seconds so that they do not come back at once.
+        """Take no new connections and end all with 3001, spread out so that they do not all come back at once.
+
+        Args:
+            seconds: over which they are spread.
 
         Returns:
             Connections ended.

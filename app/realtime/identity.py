@@ -53,7 +53,7 @@ def check_id(name: str, value: object) -> str:
 def encode_key(kind: str, *parts: str) -> str:
     """An injective name: two different (kind, parts) never give the same key.
 
-    Parts are percent-encoded (RFC 3986, nothing but unreserved characters stays), so the separators cannot occur in one.
+    Parts are percent-encoded (RFC 3986; only unreserved characters stay), so the separators cannot occur in one.
     """
     # Most ids are plain letters and digits, which percent-encoding leaves alone: not asking it is four times as fast.
     encoded = (part if part.isalnum() and part.isascii() else quote(part, safe="") for part in parts)

@@ -34,8 +34,8 @@ class Connection(Protocol):
 class ConnectionTable:
     """The connections of one manager and their subscriptions, by channel.
 
-    Used in the event loop of the gateway alone. Subscribers of a channel are a tuple that is replaced, so a delivery may
-    end subscriptions while it runs.
+    Used in the event loop of the gateway alone. Subscribers of a channel are a tuple that is replaced, so a delivery
+    may end subscriptions while it runs.
 
     Args:
         limit: connections it takes.
@@ -171,9 +171,7 @@ class UserManager:
         """Channel of events that name none."""
         return f"#{self.context.subject}"
 
-    async def emit(
-        self, type: str, data: Any, thread_id: str | None = None, channel: str | None = None
-    ) -> Published:
+    async def emit(self, type: str, data: Any, thread_id: str | None = None, channel: str | None = None) -> Published:
         """Publish an event to the user's stream: every connection gets it once, in order; a lost one recovers it.
 
         Args:
@@ -204,7 +202,10 @@ class UserManager:
         await self._publisher.subscribe(self)
 
     def leave(self, connection: Connection, code: int) -> None:
-        """Let a connection go; with the last one the manager leaves the broker. Does not wait, so it cannot be cut off."""
+        """Let a connection go; with the last one the manager leaves the broker.
+
+        Does not wait, so it cannot be cut off.
+        """
         if not self._connections.remove(connection):
             return
         self.record.append("disconnected", self.key, f"{connection.id} {code}")

@@ -74,7 +74,7 @@ class ModeLimitExceeded(Exception):
 
 
 class ModePolicy:
-    """Decides the mode of every user: operator for the user, then operator for all, then rules on claims, then the default.
+    """Decides the mode of every user: operator for the user, operator for all, rules on claims, default; in this order.
 
     What an operator sets is kept here and not in a manager, because it must outlive the manager. Calls come from any
     thread: each reads or replaces one immutable value.

@@ -286,7 +286,8 @@ def encode(value: object) -> str:
 def one_line(data: bytes) -> str:
     """JSON text as it is, fit for the wire: line breaks become spaces.
 
-    In JSON they can only stand between tokens (RFC 8259, 2 and 7), so no value changes; on the wire they separate messages.
+    In JSON they can only stand between tokens (RFC 8259, 2 and 7), so no value changes; on the wire they separate
+    messages.
     """
     text = data.decode()
     return text.replace("\n", " ").replace("\r", " ") if "\n" in text or "\r" in text else text

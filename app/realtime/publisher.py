@@ -245,7 +245,7 @@ class Publisher(Generic[M]):
 
     async def flush_all(self) -> None:
         """Publish what waits for every user whose mode is not degraded any more."""
-        for key in self._backlog.keys():
+        for key in self._backlog.keys():  # noqa: SIM118 - a copy: flushing takes keys away
             local = self._local.get(key)
             kind = self._policy.for_all.kind if local is None else local.mode.kind
             if kind is not ModeKind.DEGRADED:

@@ -96,7 +96,7 @@ async def _answer(handler: RPCHandler, manager: UserManager, data: Raw, command_
         return reply(command_id, "rpc", RPCResult(Raw(msgspec.json.encode(result))))
     except (RPCError, CommandError) as error:
         return error_reply(command_id, error.code, error.message, error.temporary)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an application's handler may raise anything
         # The text of an unknown exception may carry payload; its type does not.
         logger.error("an RPC handler raised %s", type(error).__name__)
         internal = ErrorCode.INTERNAL

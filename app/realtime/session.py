@@ -114,7 +114,7 @@ class Session:
             self.disconnect(Disconnect(DisconnectCode.SLOW))
 
     def tell(self, frame: Frame) -> None:
-        """Queue a message about the connection. Before `connect` is answered there is nothing to add: the answer says it."""
+        """Queue a message about the connection; before `connect` is answered nothing, as the answer will say it."""
         if self._live:
             self.push(frame)
 

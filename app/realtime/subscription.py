@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
+from msgspec import Raw
+
 from app.realtime.broker import History, Position, Publication
 from app.realtime.clock import Timer
 from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, encode
-from msgspec import Raw
 
 
 class SubscriptionState(Enum):
@@ -155,7 +156,9 @@ def recovered(request: SubscribeRequest, history: History) -> bool:
     return whole and first == request.offset + 1 and last == history.position.offset
 
 
-def subscribe_result(request: SubscribeRequest, history: History | None, position: Position, ttl: int) -> SubscribeResult:
+def subscribe_result(
+    request: SubscribeRequest, history: History | None, position: Position, ttl: int
+) -> SubscribeResult:
     """The answer to a subscribe.
 
     Args:

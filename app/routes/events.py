@@ -1,7 +1,7 @@
 """Publishing over HTTP: the path that every event of a back end takes, so it is kept short.
 
-FastAPI describes these routes, and its documented extension point, a route class with a handler of its own, carries them
-out: the body is decoded once by msgspec, which keeps `data` as the bytes it came in.
+FastAPI describes these routes, and its documented extension point, a route class with a handler of its own, carries
+them out: the body is decoded once by msgspec, which keeps `data` as the bytes it came in.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
     "/users/{user_id:path}/events",
     summary="Publish an event to a user",
     openapi_extra={
-        "parameters": [{"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}, "example": "alice"}],
+        "parameters": [
+            {"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}, "example": "alice"}
+        ],
         "requestBody": json_body(Event, {"type": "agent_started", "data": {"agent": "planner"}, "thread_id": "t-7"}),
     },
     responses={
@@ -175,6 +177,4 @@ async def _publish(publisher: Publisher[UserManager], user_id: str, event: Event
         channel=event.channel,
         idempotency_key=event.idempotency_key,
     )
-    return Receipt(
-        published.epoch, published.offset, published.connections, published.duplicate, published.queued
-    )
+    return Receipt(published.epoch, published.offset, published.connections, published.duplicate, published.queued)

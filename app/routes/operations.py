@@ -54,7 +54,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/health", responses={503: {"model": Health, "description": "Unhealthy: the same body."}})
 async def health(container: Container) -> JSONResponse:
-    """The state of this node, 503 when it is not to be trusted with users: the broker is down, or isolation in doubt."""
+    """The state of this node; 503 when the broker is down or isolation is in doubt."""
     violations = container.metrics().violation_count()
     managers, keys = container.lifecycle().living(), container.manager.count()
     # Two living managers of one key are a violation, whoever has not noticed yet.

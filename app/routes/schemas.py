@@ -1,4 +1,4 @@
-"""OpenAPI of bodies that msgspec reads and writes: described from the same types, so that the two cannot drift apart."""
+"""OpenAPI of bodies that msgspec reads and writes: described from the same types, so that they cannot drift apart."""
 
 from __future__ import annotations
 
