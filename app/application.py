@@ -13,6 +13,7 @@ from app.problems import install_problems
 from app.routes import events, operations, users
 from app.routes.schemas import install_openapi
 from app.websocket import WebSocketEndpoint
+from config import ConfigurationError, find_problems
 from containers import GatewayContainer
 
 
@@ -33,7 +34,15 @@ class Gateway:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """From start to stop. Connections end before the broker: a slow broker must not keep a dead socket open."""
+        """From start to stop. Connections end before the broker: a slow broker must not keep a dead socket open.
+
+        Raises:
+            config.ConfigurationError: the settings are not fit for production.
+        """
+        settings = self._container.settings()
+        # `bulkhead serve` has said it already; whoever runs the application otherwise must be stopped as well.
+        if settings.profile == "production" and (problems := find_problems(settings)):
+            raise ConfigurationError(problems)
         broker = self._container.broker()
         await broker.start()
         try:

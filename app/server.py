@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -16,6 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from app import create_app
 from app.logging import configure_logging
+from app.realtime.identity import UserContext
 from config import Problem, Settings
 from containers import GatewayContainer
 from providers import Shared
@@ -125,15 +127,22 @@ def build_container(settings: Settings) -> GatewayContainer:
 
 
 def find_container_problems(settings: Settings) -> tuple[Problem, ...]:
-    """Build a container and everything that is shared in it, and give what failed; an empty tuple if nothing did."""
-    problems = []
-    for name, provider in build_container(settings).providers.items():
-        if isinstance(provider, Shared):
-            try:
-                provider()
-            except Exception as error:  # noqa: BLE001 - whatever a provider raises is a problem to tell
-                problems.append(Problem(f"GatewayContainer.{name}", f"{type(error).__name__}: {error}"))
-    return tuple(problems)
+    """Build a container, everything shared in it and a manager, and give what failed; an empty tuple if nothing did.
+
+    Parts that fail for the same reason, because one is made of the other, are told once.
+    """
+    container = build_container(settings)
+    parts: dict[str, Callable[[], object]] = {
+        name: provider for name, provider in container.providers.items() if isinstance(provider, Shared)
+    }
+    parts["manager"] = partial(container.manager, UserContext(user_id="check"))
+    failed: dict[str, str] = {}
+    for name, build in parts.items():
+        try:
+            build()
+        except Exception as error:  # noqa: BLE001 - whatever a provider raises is a problem to tell
+            failed.setdefault(f"{type(error).__name__}: {error}", name)
+    return tuple(Problem(f"GatewayContainer.{name}", reason) for reason, name in failed.items())
 
 
 def serve(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Protocol
 
 from app.realtime.auth_token import AuthToken, TokenIssuer
@@ -17,7 +18,7 @@ from app.realtime.envelope import Envelopes
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
 from app.realtime.manager import ConnectionTable, UserManager
-from app.realtime.memory import MemoryBroker
+from app.realtime.memory import MemoryBroker, MemoryStats
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModePolicy
 from app.realtime.publisher import Publisher
@@ -55,17 +56,19 @@ def keys(policy: ModePolicy) -> Callable[[UserContext], Hashable]:
     return policy.key
 
 
-def lifecycle(settings: Settings, clock: Clock) -> LifecycleLog[UserManager]:
+def lifecycle(settings: Settings, clock: Clock, metrics: Metrics) -> LifecycleLog[UserManager]:
     """The log of all managers."""
-    return LifecycleLog(clock, settings.lifecycle.events)
+    log: LifecycleLog[UserManager] = LifecycleLog(clock, settings.lifecycle.events)
+    metrics.observe("managers", "Managers that live.", log.__len__)
+    return log
 
 
-def broker(settings: Settings, clock: Clock) -> Broker:
+def broker(settings: Settings, clock: Clock, metrics: Metrics) -> Broker:
     """The engine that `broker.url` names."""
     scheme = settings.broker.url.partition("://")[0]
     if scheme != "memory":
         raise UnknownBroker(scheme)
-    return MemoryBroker(
+    memory = MemoryBroker(
         clock=clock,
         history_size=settings.history.size,
         history_ttl=settings.history.ttl,
@@ -75,11 +78,20 @@ def broker(settings: Settings, clock: Clock) -> Broker:
         idempotency_ttl=settings.broker.idempotency_ttl,
         idempotency_keys_per_user=settings.broker.idempotency_keys_per_user,
     )
+    for name in MemoryStats.__struct_fields__:
+        metrics.observe(f"broker_{name}", f"See MemoryStats.{name}.", partial(_statistic, memory, name))
+    return memory
 
 
-def backlog(settings: Settings) -> Backlog:
+def _statistic(memory: MemoryBroker, name: str) -> float:
+    return float(getattr(memory.stats(), name))
+
+
+def backlog(settings: Settings, metrics: Metrics) -> Backlog:
     """What waits in degraded mode."""
-    return Backlog(max_bytes=settings.modes.buffer_bytes, max_bytes_per_user=settings.modes.buffer_bytes_per_user)
+    waiting = Backlog(max_bytes=settings.modes.buffer_bytes, max_bytes_per_user=settings.modes.buffer_bytes_per_user)
+    metrics.observe("backlog_bytes", "Bytes that wait for the broker.", lambda: waiting.size)
+    return waiting
 
 
 def authenticator(settings: Settings, clock: Clock) -> Authenticator:

@@ -35,9 +35,13 @@ class GatewayContainer(containers.DeclarativeContainer):
     token_issuer = Shared(TokenIssuer, reason="its secret signs every token and leaves nobody's hands")
     policy = Shared(factories.policy, settings, clock, reason="what operators set must outlive managers; keyed by user")
     keys = Shared(factories.keys, policy, reason="a pure function of the policy and the context")
-    lifecycle = Shared(factories.lifecycle, settings, clock, reason="events and weak references; no content")
-    broker = Shared(factories.broker, settings, clock, reason="keyed by user in every call; delivers to that key alone")
-    backlog = Shared(factories.backlog, settings, reason="keyed by user in every call; only the publisher reads it")
+    lifecycle = Shared(factories.lifecycle, settings, clock, metrics, reason="events and weak references; no content")
+    broker = Shared(
+        factories.broker, settings, clock, metrics, reason="keyed by user in every call; delivers to that key alone"
+    )
+    backlog = Shared(
+        factories.backlog, settings, metrics, reason="keyed by user in every call; only the publisher reads it"
+    )
     authenticator = Shared(factories.authenticator, settings, clock, reason="verifies tokens and keeps none")
     publisher = Shared(
         factories.publisher, settings, clock, policy, broker, backlog, metrics, reason="keyed by user in every call"

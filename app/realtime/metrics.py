@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
@@ -23,6 +25,10 @@ class Metrics:
         self.errors = counter("errors", "Commands that were answered with an error.", "code")
         self.disconnects = counter("disconnects", "Connections that the server ended.", "code")
         self.violations = counter("isolation_violations", "Doubts about isolation; each is an incident.", "net")
+
+    def observe(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that is read when Prometheus asks."""
+        Gauge(f"bulkhead_{name}", text, registry=self.registry).set_function(value)
 
     def violation_count(self) -> int:
         """Doubts about isolation since the start."""

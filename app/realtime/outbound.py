@@ -38,7 +38,7 @@ class OutboundQueue:
         return self._size
 
     def put(self, frame: Frame) -> bool:
-        """Append a frame; False, and nothing is appended, when the client is too slow for it. After `close`: ignored."""
+        """Append a frame; False, and nothing is appended, when the client is too slow. After `close`: ignored."""
         if self._closing:
             return True
         size = self._size + frame.size
