@@ -68,7 +68,7 @@ def bulkhead(
 
 def serve_gateway(context: typer.Context) -> None:
     """Serve, unless `bulkhead check` would find a problem. Takes every setting as an option."""
-    from app.server import ListenError, serve
+    from app.server import ListenError, StartError, serve
 
     with reported_problems():
         settings = checked_settings(context.args)
@@ -76,6 +76,8 @@ def serve_gateway(context: typer.Context) -> None:
             serve(settings)
         except ListenError as error:
             raise ConfigurationError([Problem("host", str(error.strerror))]) from error
+        except StartError as error:
+            raise ConfigurationError([Problem("serve", str(error))]) from error
 
 
 def print_token(

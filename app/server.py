@@ -34,6 +34,10 @@ class ListenError(OSError):
     """The address cannot be listened on; says why by `strerror`."""
 
 
+class StartError(RuntimeError):
+    """The application did not start."""
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Bind a TCP socket; the server starts to listen on it when the application has started.
 
@@ -135,7 +139,7 @@ def find_container_problems(settings: Settings) -> tuple[Problem, ...]:
     parts: dict[str, Callable[[], object]] = {
         name: provider for name, provider in container.providers.items() if isinstance(provider, Shared)
     }
-    parts["manager"] = partial(container.manager, UserContext(user_id="check"))
+    parts["manager"] = partial(container.manager, UserContext(user_id="check", session_id="check"))
     failed: dict[str, str] = {}
     for name, build in parts.items():
         try:
@@ -150,7 +154,7 @@ def serve(settings: Settings) -> None:
 
     Raises:
         ListenError: the address cannot be listened on.
-        SystemExit: the application did not start; the reason is in the log.
+        StartError: the application did not start; the reason is in the log.
     """
     configure_logging(settings.log)
     app = create_app(build_container(settings))
@@ -158,8 +162,11 @@ def serve(settings: Settings) -> None:
     async def drain() -> None:
         await app.state.gateway.drain()
 
-    listener = listen(settings.host, settings.port)
-    Server(app, settings, drain).run(sockets=[listener])
+    with listen(settings.host, settings.port) as listener:
+        try:
+            Server(app, settings, drain).run(sockets=[listener])
+        except SystemExit as error:  # That is how uvicorn tells.
+            raise StartError("the application did not start; the log says why") from error
 
 
 def welcome(settings: Settings, port: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import jwt
 import pytest
+from starlette.applications import Starlette
 from typer.testing import CliRunner, Result
 
 from app.cli import program
@@ -20,9 +22,8 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(program(), arguments, prog_name="bulkhead")
 
 
-def claims_of(token: str, secret: str = SECRET, **options: str) -> dict[str, object]:
-    claims: dict[str, object] = jwt.decode(token.strip(), secret, algorithms=["HS256"], **options)
-    return claims
+def claims_of(token: str, secret: str = SECRET, audience: str | None = None) -> dict[str, object]:
+    return dict(jwt.decode(token.strip(), secret, algorithms=["HS256"], audience=audience))
 
 
 @pytest.fixture
@@ -167,8 +168,25 @@ def test_check_builds_the_container_and_says_what_fails(tmp_path: Path) -> None:
     options = ("--auth.algorithm", "ES256", "--auth.jwks_file", str(tmp_path / "missing.json"))
     result = run("check", *options, "--api_keys", "a-key-of-a-back-end")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "missing.json" in result.stderr
-    assert result.stderr.startswith("GatewayContainer.")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("GatewayContainer.authenticator: ")
+    assert "missing.json" in line
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_an_application_that_does_not_start_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(AbstractAsyncContextManager[None]):
+        async def __aenter__(self) -> None:
+            raise RuntimeError("the broker is away")
+
+        async def __aexit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr("app.server.create_app", lambda container: Starlette(lifespan=lambda app: Away()))
+    result = run("serve", "--profile", "development", "--port", "0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the broker is away" in result.stderr
+    assert result.stderr.endswith("serve: the application did not start; the log says why\n")
 
 
 def test_the_version_is_that_of_the_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -12,18 +11,7 @@ import pytest
 from app.logging import QUIET, configure_logging
 from config.settings import LogSettings
 
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    """Logging is global to the process: put it back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in QUIET}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, was in levels.items():
-        logging.getLogger(name).setLevel(was)
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 def test_json_has_one_object_per_line_with_fields(capfd: pytest.CaptureFixture[str]) -> None:
