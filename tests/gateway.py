@@ -5,7 +5,7 @@
             reply = await alice.call("publish", {"channel": "news", "data": 1})
             assert await alice.push() == {"channel": "news", "pub": {...}}
 
-The server is the one of `bulkhead serve`, without its signal handlers. Every wait ends with TimeoutError after `SECONDS`.
+The server is the one of `bulkhead serve`, without its signal handlers. Every wait ends after `SECONDS`: TimeoutError.
 """
 
 from __future__ import annotations
