@@ -84,9 +84,10 @@ class BrokerSettings(Section):
 
     url: str = Field("memory://", description="`memory://`: streams live in this process and end with it.")
     max_bytes: PositiveInt = Field(
-        256 * 1024 * 1024, description="Bytes of all streams together; the stream published to longest ago goes first."
+        256 * 1024 * 1024,
+        description="Memory of all kept publications, overhead included; the stream published to longest ago goes first.",
     )
-    max_bytes_per_user: PositiveInt = Field(8 * 1024 * 1024, description="Bytes of all streams of one user key.")
+    max_bytes_per_user: PositiveInt = Field(8 * 1024 * 1024, description="Memory of the publications of one user key.")
     max_streams_per_user: PositiveInt = Field(1024, description="Streams (channels) of one user key.")
     idempotency_ttl: PositiveSeconds = Field(300, description="Seconds for which an idempotency key is remembered.")
     idempotency_keys_per_user: PositiveInt = Field(1000, description="Idempotency keys remembered for one user key.")
@@ -131,7 +132,6 @@ class ChannelSettings(Section):
     presence: bool = Field(True, description="Channels know which connections are in them.")
     join_leave: bool = Field(True, description="Subscriptions may ask for join and leave messages.")
     client_publish: bool = Field(True, description="Clients may publish to their own channels.")
-    history_limit: PositiveInt = Field(1000, description="Publications in one answer to `history`.")
     position_check: PositiveSeconds = Field(40, description="Seconds between checks of a subscription's position.")
 
 
