@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from app.realtime.broker import BrokerError, StreamLimitExceeded
 from app.realtime.codes import DisconnectCode
-from app.realtime.envelope import EventTooLarge
+from app.realtime.envelope import EventTooLarge, InvalidData
 from app.realtime.identity import IdentityError
 from app.realtime.modes import ModeLimitExceeded, SessionRequired
 from app.realtime.publisher import Refused
@@ -74,6 +74,19 @@ class ProblemError(Exception):
             self.headers.setdefault("WWW-Authenticate", "Bearer" if kind != "invalid-api-key" else "ApiKey")
 
 
+GATEWAY_ERRORS: tuple[type[Exception], ...] = (
+    ProblemError,
+    EventTooLarge,
+    InvalidData,
+    IdentityError,
+    SessionRequired,
+    Refused,
+    ModeLimitExceeded,
+    BrokerError,
+)
+"""What `as_problem_error` knows; subclasses are meant as well."""
+
+
 def as_problem_error(error: Exception) -> ProblemError | None:
     """The problem that an error of the gateway is; None for an error that is none of these."""
     match error:
@@ -81,6 +94,8 @@ def as_problem_error(error: Exception) -> ProblemError | None:
             return error
         case EventTooLarge():
             return ProblemError(413, "event-too-large", f"{error}.")
+        case InvalidData():
+            return ProblemError(422, "invalid-data", f"{error}.")
         case IdentityError():
             return ProblemError(422, "invalid-id", f"{error}.")
         case SessionRequired():
@@ -135,8 +150,5 @@ def install_problems(app: FastAPI) -> None:
         return problem_response(Problem("about:blank", "Internal Server Error", 500))
 
     handlers: dict[Any, Any] = {HTTPException: http, RequestValidationError: invalid, Exception: unknown}
-    gateway_errors = (
-        ProblemError, EventTooLarge, IdentityError, SessionRequired, Refused, ModeLimitExceeded, BrokerError,
-    )  # fmt: skip
-    for kind, handler in {**handlers, **dict.fromkeys(gateway_errors, known)}.items():
+    for kind, handler in {**handlers, **dict.fromkeys(GATEWAY_ERRORS, known)}.items():
         app.add_exception_handler(kind, handler)

@@ -6,9 +6,21 @@ import itertools
 import secrets
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from app.realtime.clock import Clock
 from app.realtime.identity import check_id
 from app.realtime.protocol import encode, one_line
+
+
+class InvalidData(ValueError):
+    """The data of an event is bytes that are no JSON. `why` names the place and not the content."""
+
+    def __init__(self, why: str) -> None:
+        """Keep the reason."""
+        super().__init__(f"data is not JSON: {why}")
+        self.why = why
 
 
 class EventTooLarge(ValueError):
@@ -41,16 +53,17 @@ class Envelopes:
 
         Args:
             type_: name of the event type, by the rules of ids.
-            data: `bytes` are JSON already and pass byte for byte, but for line breaks between tokens; anything else is
-                encoded.
+            data: `bytes` are JSON already and pass byte for byte, but for line breaks between tokens; so does
+                `msgspec.Raw`, which a decoder has checked. Anything else is encoded.
             thread_id: conversation the event belongs to.
 
         Raises:
             IdentityError: type or thread id break the rules of ids.
+            InvalidData: data is bytes but not JSON in UTF-8.
             EventTooLarge: data has too many bytes.
             TypeError: data cannot be encoded as JSON.
         """
-        text = one_line(data) if isinstance(data, bytes) else encode(data)
+        text = _text(data)
         if len(text) * 4 > self._max_bytes and (size := len(text.encode())) > self._max_bytes:
             raise EventTooLarge(size, self._max_bytes)
         thread = "" if thread_id is None else f',"thread_id":{encode(check_id("thread_id", thread_id))}'
@@ -58,3 +71,17 @@ class Envelopes:
             f'{{"type":{encode(check_id("type", type_))},"data":{text}{thread},'
             f'"id":"{self._prefix}{next(self._serials):x}","at":{int(self._clock.time() * 1000)}}}'
         )
+
+
+_json = msgspec.json.Decoder(Raw)
+
+
+def _text(data: Any) -> str:
+    if not isinstance(data, (bytes, Raw)):
+        return encode(data)
+    try:
+        return one_line(bytes(_json.decode(data) if isinstance(data, bytes) else data))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidData(error.reason if isinstance(error, UnicodeDecodeError) else str(error)) from None
+    except RecursionError:
+        raise InvalidData("it is nested too deeply") from None

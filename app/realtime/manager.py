@@ -182,7 +182,7 @@ class UserManager:
 
         Raises:
             Refused: the user's mode does not take the event now; it says when to try again.
-            IdentityError, EventTooLarge, TypeError: type, ids or data are not acceptable.
+            IdentityError, InvalidData, EventTooLarge, TypeError: type, ids or data are not acceptable.
             BrokerError: the broker cannot be reached.
         """
         text = self._publisher.seal(type, data, thread_id)

@@ -237,8 +237,8 @@ def decode_commands(text: str) -> Iterator[Command]:
     for line in text.split("\n"):
         try:
             yield _commands.decode(line)
-        except msgspec.MsgspecError as error:
-            # The decoder names the field and the types; it does not repeat values.
+        except (msgspec.MsgspecError, RecursionError) as error:
+            # The decoder names the field and the types, or says that nesting is too deep; it does not repeat values.
             raise Disconnect(DisconnectCode.BAD_REQUEST, f"bad request: {error}") from None
 
 

@@ -129,7 +129,7 @@ class Publisher(Generic[M]):
         Raises:
             SessionRequired: the user is isolated and no session is named.
             Refused: see `publish`.
-            IdentityError, EventTooLarge, TypeError: an argument is not acceptable.
+            IdentityError, InvalidData, EventTooLarge, TypeError: an argument is not acceptable.
             BrokerError: the broker cannot be reached.
         """
         key = self._policy.address(user_id, session_id)

@@ -149,8 +149,8 @@ async def _body(request: Request) -> bytes:
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
     try:
         return decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        # The decoder names the field and the types; it does not repeat values.
+    except (msgspec.MsgspecError, RecursionError) as error:
+        # The decoder names the field and the types, or says that nesting is too deep; it does not repeat values.
         raise ProblemError(422, "invalid-request", f"{error}.") from None
     except UnicodeDecodeError:
         raise ProblemError(422, "invalid-request", "The body is not UTF-8.") from None
@@ -171,7 +171,7 @@ async def _publish(publisher: Publisher[UserManager], user_id: str, event: Event
     published = await publisher.publish_to_user(
         user_id,
         event.type,
-        bytes(event.data),
+        event.data,
         session_id=event.session_id,
         thread_id=event.thread_id,
         channel=event.channel,
