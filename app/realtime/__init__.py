@@ -2,3 +2,7 @@
 
 Knows no web framework and no container.
 """
+
+from app.realtime.identity import UserContext
+
+__all__ = ("UserContext",)
