@@ -77,10 +77,10 @@ _json = msgspec.json.Decoder(Raw)
 
 
 def _text(data: Any) -> str:
-    if not isinstance(data, (bytes, Raw)):
-        return encode(data)
     try:
-        return one_line(bytes(_json.decode(data) if isinstance(data, bytes) else data))
+        if isinstance(data, Raw):
+            return one_line(bytes(data))
+        return one_line(bytes(_json.decode(data))) if isinstance(data, bytes) else encode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidData(error.reason if isinstance(error, UnicodeDecodeError) else str(error)) from None
     except RecursionError:
