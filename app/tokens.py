@@ -20,7 +20,13 @@ class TokenError(ValueError):
 
 
 def issue_token(
-    auth: AuthSettings, user_id: str, *, seconds: float, session_id: str | None = None, claims: Mapping[str, Any] = NONE
+    auth: AuthSettings,
+    user_id: str,
+    *,
+    seconds: float,
+    session_id: str | None = None,
+    claims: Mapping[str, Any] = NONE,
+    now: float | None = None,
 ) -> str:
     """Sign a connection token (JWT, RFC 7519) that a gateway with these settings accepts.
 
@@ -30,6 +36,7 @@ def issue_token(
         seconds: how long the token is valid, from now.
         session_id: the session claim; a random one if not given, because one token is one sign-in.
         claims: further claims, such as those that rules on modes read.
+        now: seconds since the epoch; default: the system's time.
 
     Raises:
         TokenError: only HS256 tokens can be signed here, or `claims` has one that the settings or arguments decide.
@@ -41,11 +48,11 @@ def issue_token(
         )
     if auth.hmac_secret is None:
         raise TokenError("auth.hmac_secret is not set: set BULKHEAD_AUTH__HMAC_SECRET, or use --profile development")
-    now = int(time.time())
+    issued_at = int(time.time() if now is None else now)
     decided: dict[str, Any] = {
         "sub": user_id,
-        "iat": now,
-        "exp": now + int(seconds),
+        "iat": issued_at,
+        "exp": issued_at + int(seconds),
         auth.session_claim: session_id or uuid.uuid4().hex,
     }
     if auth.audience:
