@@ -12,11 +12,14 @@ from starlette.types import Receive, Scope, Send
 from app.origins import OriginCheck
 from app.realtime.clock import Timer
 from app.realtime.codes import Disconnect, DisconnectCode
-from app.realtime.connection import ClientConnection
+from app.realtime.connection import ClientConnection, ConnectionState
+from app.realtime.control import Control
 from containers import GatewayContainer
 
 # How long a client may take to answer a close frame before its connection is dropped.
 CLOSE_SECONDS = 10.0
+PROTOBUF = "centrifuge-protobuf"
+SUBPROTOCOLS = ("centrifuge-json", PROTOBUF)
 
 CallLater = Callable[[float, Callable[[], object]], Timer]
 
@@ -42,21 +45,20 @@ class WebSocketEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until its end. A cancellation ends it as well; nothing of it stays."""
         await receive()  # websocket.connect
-        subprotocols = scope.get("subprotocols", ())
-        accept = {"type": "websocket.accept"}
-        await send({**accept, "subprotocol": "centrifuge-json"} if "centrifuge-json" in subprotocols else accept)
-        if (refusal := self._refusal(scope)) is not None:
+        # Clients drop a connection that selects none of the subprotocols they offered before they read a close code.
+        subprotocol = next((name for name in SUBPROTOCOLS if name in scope.get("subprotocols", ())), None)
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        if (refusal := self._refusal(scope, subprotocol)) is not None:
             await send({"type": "websocket.close", "code": refusal.disconnect.code, "reason": refusal.reason})
             return
-        await _Exchange(self._connection(), receive, send).run(self._clock.call_later)
+        await _Exchange(self._connection(), self._control, receive, send).run(self._clock.call_later)
 
-    def _refusal(self, scope: Scope) -> Disconnect | None:
+    def _refusal(self, scope: Scope, subprotocol: str | None) -> Disconnect | None:
         headers = Headers(scope=scope)
         if not self._origins.allows(headers):
             return Disconnect(DisconnectCode.PERMISSION_DENIED, "permission denied: origin not allowed")
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        protobuf = "centrifuge-protobuf" in scope.get("subprotocols", ()) or "protobuf" in query.get("cf_protocol", ())
-        if protobuf:
+        if subprotocol == PROTOBUF or "protobuf" in query.get("cf_protocol", ()):
             return Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL, "inappropriate protocol: only JSON is spoken here")
         return Disconnect(DisconnectCode.SHUTDOWN) if self._control.draining else None
 
@@ -64,8 +66,9 @@ class WebSocketEndpoint:
 class _Exchange:
     """Reads and writes of one connection: this task reads, another one writes."""
 
-    def __init__(self, connection: ClientConnection, receive: Receive, send: Send) -> None:
+    def __init__(self, connection: ClientConnection, control: Control, receive: Receive, send: Send) -> None:
         self._connection = connection
+        self._control = control
         self._receive = receive
         self._send = send
 
@@ -99,7 +102,9 @@ class _Exchange:
     async def _read(self) -> None:
         while (message := await self._receive())["type"] == "websocket.receive":
             text = message.get("text")
-            if text is None:
+            if self._control.draining and self._connection.state is ConnectionState.OPENED:
+                self._connection.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
+            elif text is None:
                 self._connection.disconnect(
                     Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL, "inappropriate protocol: send text, not binary")
                 )

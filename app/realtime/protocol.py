@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw
@@ -17,6 +17,7 @@ from app.realtime.codes import Disconnect, DisconnectCode, UnsubscribeCode
 
 VERSION = f"bulkhead-gateway {version('bulkhead-gateway')}"
 NULL = Raw(b"null")
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
 class StreamPosition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,7 +71,7 @@ class HistoryRequest(msgspec.Struct, frozen=True):
     """A look into a stream."""
 
     channel: str = ""
-    limit: int = 0
+    limit: Int32 = 0
     since: StreamPosition | None = None
     reverse: bool = False
 
@@ -108,7 +109,7 @@ class Empty(msgspec.Struct, frozen=True):
 class Command(msgspec.Struct, frozen=True):
     """One command. Without a method and an id it is a pong."""
 
-    id: int = 0
+    id: Int32 = 0
     connect: ConnectRequest | None = None
     subscribe: SubscribeRequest | None = None
     unsubscribe: ChannelRequest | None = None

@@ -1,0 +1,123 @@
+"""A broker that can be slow, fail and lose what it delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from dependency_injector import providers
+
+from app.realtime.broker import Broker, History, Position, Publication, PublishResult, StreamInfo, Subscriber
+from containers import GatewayContainer
+
+Fault = Callable[[], Awaitable[None]]
+T = TypeVar("T")
+
+
+class FaultyBroker:
+    """Passes everything on to another broker; faults happen before or after its calls.
+
+    Attributes:
+        before, after: what to await around a call, by the method's name; it may wait, or raise.
+        lose: so many of the next publications are kept in the stream and delivered to nobody.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        """No fault yet."""
+        self.broker = broker
+        self.before: dict[str, Fault] = {}
+        self.after: dict[str, Fault] = {}
+        self.lose = 0
+        self._subscribers: dict[Subscriber, _Losing] = {}
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if name in self.before:
+            await self.before[name]()
+        result = await call()
+        if name in self.after:
+            await self.after[name]()
+        return result
+
+    async def start(self) -> None:
+        """See `Broker`."""
+        await self.broker.start()
+
+    async def close(self) -> None:
+        """See `Broker`."""
+        await self.broker.close()
+
+    def healthy(self) -> bool:
+        """See `Broker`."""
+        return self.broker.healthy()
+
+    async def publish(
+        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+    ) -> PublishResult:
+        """See `Broker`."""
+        return await self._around(
+            "publish",
+            lambda: self.broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key),
+        )
+
+    async def history(
+        self, key: str, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
+    ) -> History:
+        """See `Broker`."""
+        return await self._around(
+            "history", lambda: self.broker.history(key, channel, since=since, limit=limit, reverse=reverse)
+        )
+
+    async def subscribe(self, key: str, subscriber: Subscriber) -> None:
+        """See `Broker`. Takes effect at once, so that an `unsubscribe` that comes meanwhile does too."""
+        losing = self._subscribers.setdefault(subscriber, _Losing(self, subscriber))
+        await self._around("subscribe", lambda: self.broker.subscribe(key, losing))
+
+    def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
+        """See `Broker`."""
+        losing = self._subscribers.pop(subscriber, None)
+        if losing is not None:
+            self.broker.unsubscribe(key, losing)
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """See `Broker`."""
+        self.broker.notify(key, channel, push)
+
+    async def add_presence(self, key: str, channel: str, client: str, info: str) -> None:
+        """See `Broker`."""
+        await self._around("add_presence", lambda: self.broker.add_presence(key, channel, client, info))
+
+    def remove_presence(self, key: str, channel: str, client: str) -> None:
+        """See `Broker`."""
+        self.broker.remove_presence(key, channel, client)
+
+    async def presence(self, key: str, channel: str) -> dict[str, str]:
+        """See `Broker`."""
+        return await self.broker.presence(key, channel)
+
+    async def streams(self, key: str) -> tuple[StreamInfo, ...]:
+        """See `Broker`."""
+        return await self.broker.streams(key)
+
+
+class _Losing:
+    """Stands before a subscriber."""
+
+    def __init__(self, faulty: FaultyBroker, subscriber: Subscriber) -> None:
+        self._faulty = faulty
+        self._subscriber = subscriber
+
+    def deliver(self, publication: Publication) -> int:
+        if self._faulty.lose:
+            self._faulty.lose -= 1
+            return 0
+        return self._subscriber.deliver(publication)
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        self._subscriber.notify(key, channel, push)
+
+
+def make_faulty(container: GatewayContainer) -> FaultyBroker:
+    """Put a faulty broker before the one of the container."""
+    faulty = FaultyBroker(container.broker())
+    container.broker.override(providers.Object(faulty))
+    return faulty
