@@ -1,0 +1,77 @@
+"""`python -m benchmarks`: the comparisons, one after the other, in one table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import machine
+from benchmarks.connections import connections
+from benchmarks.delivery import delivery
+from benchmarks.http import http
+from benchmarks.registry import registry
+from benchmarks.run import Run
+from benchmarks.servers import servers
+from benchmarks.table import Row, markdown, plain
+
+COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers)}
+BEGIN, END = "<!-- table: written by python -m benchmarks --write -->\n", "<!-- end of table -->\n"
+
+
+def main() -> int:
+    """Run what is asked for; 1 with `--strict` when a goal is missed."""
+    asked = _arguments()
+    chosen = machine.cores()
+    described = machine.description(chosen)
+    print(f"{described}\n", flush=True)
+    machine.raise_file_limit()
+    machine.pin(chosen.client)
+    run = Run(chosen, asked.quick)
+    rows: list[Row] = []
+    start = time.perf_counter()
+    for name in asked.comparisons or COMPARISONS:
+        print(f"{name} ...", end=" ", flush=True)
+        began = time.perf_counter()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            rows += runner.run(COMPARISONS[name](run))
+        print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    goals = [row.goal for row in rows if row.goal is not None]
+    missed = sum(not goal.met for goal in goals)
+    print(
+        f"\n{plain(rows)}\n\n{len(goals) - missed} of {len(goals)} goals met, in {time.perf_counter() - start:.0f} s."
+    )
+    if asked.write:
+        _write(asked.write, f"{datetime.now(UTC):%Y-%m-%d}. {described}\n\n{markdown(rows)}\n")
+    return 1 if missed and asked.strict else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "comparisons", nargs="*", metavar="COMPARISON", help=f"of {', '.join(COMPARISONS)}; default: all"
+    )
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this page, between its marks")
+    asked = parser.parse_args()
+    if unknown := set(asked.comparisons) - COMPARISONS.keys():
+        parser.error(f"no comparison {', '.join(sorted(unknown))}; there are {', '.join(COMPARISONS)}")
+    return asked
+
+
+def _write(page: Path, table: str) -> None:
+    before, begun, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not begun or not ended:
+        raise SystemExit(f"{page} has no marks for a table")
+    page.write_text(f"{before}{begun}\n{table}\n{ended}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The server process: one subject on uvicorn, told over a socket what to publish.
+
+Started by `benchmarks.server`; every subject runs with the settings of `bulkhead serve`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import psutil
+from dependency_injector import providers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import create_app
+from app.server import Server, listen
+from benchmarks import machine
+from benchmarks.events import API_KEY, HMAC_SECRET, SUBJECTS, event, user
+from benchmarks.tutorial import ConnectionManager, tutorial_app
+from config import Settings
+from containers import GatewayContainer
+
+# Nobody but the gateway has pings of its own, and uvicorn's are off; so these are, too.
+NEVER = 1e6
+
+# A publisher that never let the event loop turn would measure how well an event loop saves up writes: uvloop would send
+# all events of a user in one system call at the end, which no real program could rely on.
+EVENTS_PER_TURN = 10
+
+
+class Subject(NamedTuple):
+    """What is measured: an application, and how one publishes in its process."""
+
+    app: ASGIApp
+    publish: Callable[[str, dict[str, Any]], Awaitable[object]]
+
+
+def settings() -> Settings:
+    """The settings of the gateway: the defaults, with keys, and without pings."""
+    return Settings(
+        auth={"hmac_secret": HMAC_SECRET}, api_keys=(API_KEY,), ping={"interval": NEVER, "timeout": NEVER / 2}
+    )
+
+
+def container() -> GatewayContainer:
+    """A container with these settings."""
+    made = GatewayContainer()
+    made.settings.override(providers.Object(settings()))
+    return made
+
+
+def gateway() -> Subject:
+    """Bulkhead: history, order, limits and isolation for every user."""
+    made = container()
+    publisher = made.publisher()
+
+    async def publish(user_id: str, what: dict[str, Any]) -> object:
+        return await publisher.publish_to_user(user_id, what["type"], what["data"])
+
+    return Subject(create_app(made), publish)
+
+
+def tutorial() -> Subject:
+    """The tutorial's connection manager."""
+    manager = ConnectionManager()
+    return Subject(tutorial_app(manager), manager.send)
+
+
+def bare() -> Subject:
+    """Nothing but the server: a message that is ready, handed to the `send` of the connection."""
+    sends: dict[str, Send] = {}
+    ready = {"type": "websocket.send", "text": json.dumps(event(10**18))}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        sends[scope["path"].removeprefix("/ws/")] = send
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async def publish(user_id: str, _: dict[str, Any]) -> None:
+        await sends[user_id](ready)
+
+    return Subject(app, publish)
+
+
+class Commands:
+    """What the client side may ask for, one method each; every answer is a dict of numbers."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._publish = subject.publish
+
+    async def burst(self, events: int, users: int) -> dict[str, float]:
+        """Publish as fast as it goes, to one user after the other."""
+        for number in range(events):
+            await self._publish(user(number % users), event(time.time_ns()))
+            if number % EVENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return {}
+
+    async def steady(self, events: int, users: int, rate: float) -> dict[str, float]:
+        """Publish at a rate, each event at its time."""
+        start = time.perf_counter()
+        for number in range(events):
+            delay = start + number / rate - time.perf_counter()
+            # Also when late: who publishes in a real program waits for something between two events.
+            await asyncio.sleep(max(0.0, delay))
+            await self._publish(user(number % users), event(time.time_ns()))
+        return {}
+
+    async def cpu(self) -> dict[str, float]:
+        """Seconds of CPU so far."""
+        return {"seconds": time.process_time()}
+
+    async def memory(self) -> dict[str, float]:
+        """Bytes of memory now, after a garbage collection."""
+        gc.collect()
+        return {"bytes": psutil.Process().memory_info().rss}
+
+
+async def obey(control: socket.socket, commands: Commands) -> None:
+    """Carry out one command after the other, until the other side is gone."""
+    reader, writer = await asyncio.open_connection(sock=control)
+    while line := await reader.readline():
+        name, arguments = json.loads(line)
+        answer = await getattr(commands, name)(**arguments)
+        writer.write(json.dumps(answer).encode() + b"\n")
+
+
+async def main(subject: Subject, server: Server, listener: socket.socket, control: socket.socket) -> None:
+    """Serve until there is nobody to obey."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.wait((serving,), timeout=0.01)
+        if serving.done():
+            return serving.result()
+    control.sendall(json.dumps({"port": listener.getsockname()[1]}).encode() + b"\n")
+    control.setblocking(False)
+    await obey(control, Commands(subject))
+    server.should_exit = server.force_exit = True
+    return await serving
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("subject", choices=SUBJECTS)
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--core", type=int)
+    parser.add_argument("--ws", required=True)
+    parser.add_argument("--loop", required=True)
+    arguments = parser.parse_args()
+    machine.pin(arguments.core)
+    chosen: Subject = {"gateway": gateway, "tutorial": tutorial, "bare": bare}[arguments.subject]()
+
+    async def no_drain() -> None:
+        """Connections are dropped."""
+
+    uvicorn = Server(chosen.app, settings(), no_drain)
+    uvicorn.config.ws, uvicorn.config.loop = arguments.ws, arguments.loop
+    channel = socket.socket(fileno=arguments.control)
+    with asyncio.Runner(loop_factory=uvicorn.config.get_loop_factory()) as runner:
+        runner.run(main(chosen, uvicorn, listen("127.0.0.1", 0), channel))
+    sys.exit(0)
