@@ -15,6 +15,8 @@ import msgspec
 from app.realtime.clock import Clock
 from app.realtime.identity import IdentityError, UserContext, check_id
 
+LATEST = 253_402_300_800  # seconds since the epoch at the end of the year 9999
+
 
 class InvalidToken(Exception):
     """A token proves nothing: malformed, forged, for somebody else, or not yet valid.
@@ -245,7 +247,8 @@ class ForeignToken(InvalidToken):
 
 def _time(claims: Mapping[str, Any], name: str, default: float) -> float:
     value = claims.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    # The bound leaves out what is no time, among it infinity and NaN.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LATEST:
         raise InvalidToken(f"{name} must be a number of seconds since the epoch")
     return float(value)
 

@@ -11,7 +11,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A publish that waits.
 
     Attributes:
-        serial: counts the publishes of its user key, from 1; live subscriptions remember what they saw by it.
+        serial: counts what was ever let wait, from 1; live subscriptions remember what they saw by it.
     """
 
     serial: int
@@ -20,6 +20,10 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     info: str
     idempotency_key: str | None
     size: int
+
+
+WAITING_OVERHEAD = 256
+"""Bytes that a waiting publish takes beside its text."""
 
 
 class BacklogFull(Exception):
@@ -36,8 +40,8 @@ class Backlog:
     """Waiting publishes by user key.
 
     Args:
-        max_bytes: bytes that may wait in all.
-        max_bytes_per_user: bytes that may wait for one user key.
+        max_bytes: memory of all that waits, each publish with its overhead (`WAITING_OVERHEAD`).
+        max_bytes_per_user: the same for one user key.
     """
 
     def __init__(self, *, max_bytes: int, max_bytes_per_user: int) -> None:
@@ -45,6 +49,7 @@ class Backlog:
         self._max_bytes = max_bytes
         self._max_bytes_per_user = max_bytes_per_user
         self._size = 0
+        self._serial = 0
         self._queues: dict[str, _Queue] = {}
 
     def __contains__(self, key: str) -> bool:
@@ -55,6 +60,11 @@ class Backlog:
     def size(self) -> int:
         """Bytes that wait."""
         return self._size
+
+    @property
+    def serial(self) -> int:
+        """Serial of the last publish that was let wait, for whatever user key; 0 for none."""
+        return self._serial
 
     def keys(self) -> list[str]:
         """User keys for which something waits."""
@@ -68,7 +78,7 @@ class Backlog:
         Raises:
             BacklogFull: there is no room; nothing was kept.
         """
-        size = len(channel) + len(data) + len(info) if data.isascii() else len(data.encode()) + len(channel) + len(info)
+        size = WAITING_OVERHEAD + sum(map(_width, (channel, data, info, idempotency_key or "")))
         queue = self._queues.get(key) or _Queue()
         if idempotency_key is not None and (channel, idempotency_key) in queue.idempotency_keys:
             return None
@@ -77,23 +87,23 @@ class Backlog:
         if self._size + size > self._max_bytes:
             raise BacklogFull(self._max_bytes, "modes.buffer_bytes")
         self._queues[key] = queue
-        queue.serial += 1
+        self._serial += 1
         if idempotency_key is not None:
             queue.idempotency_keys.add((channel, idempotency_key))
-        queue.waiting.append(Waiting(queue.serial, channel, data, info, idempotency_key, size))
+        queue.waiting.append(Waiting(self._serial, channel, data, info, idempotency_key, size))
         queue.size += size
         self._size += size
-        return queue.serial
-
-    def serial(self, key: str) -> int:
-        """Serial of the last publish that waits for a user key; 0 for none."""
-        queue = self._queues.get(key)
-        return queue.serial if queue is not None else 0
+        return self._serial
 
     def first(self, key: str) -> Waiting | None:
         """The publish that waits longest."""
         queue = self._queues.get(key)
         return queue.waiting[0] if queue is not None else None
+
+    def waiting(self, key: str) -> tuple[Waiting, ...]:
+        """Everything that waits for a user key, in order."""
+        queue = self._queues.get(key)
+        return () if queue is None else tuple(queue.waiting)
 
     def done(self, key: str) -> None:
         """The first one went out; forget it."""
@@ -107,11 +117,15 @@ class Backlog:
             del self._queues[key]
 
 
+def _width(text: str) -> int:
+    """Bytes of memory, at most: a character beyond ASCII can widen all to four bytes."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 class _Queue:
-    __slots__ = ("idempotency_keys", "serial", "size", "waiting")
+    __slots__ = ("idempotency_keys", "size", "waiting")
 
     def __init__(self) -> None:
-        self.serial = 0
         self.size = 0
         self.waiting: deque[Waiting] = deque()
         self.idempotency_keys: set[tuple[str, str]] = set()

@@ -137,7 +137,8 @@ class ClientConnection:
         """End the connection from this side: leave the manager now, say why to the client when the transport can."""
         if self._state is ConnectionState.CLOSED:
             return
-        self.closing = reason
+        # A copy: an exception that was raised keeps the frames it passed, and those hold the manager.
+        self.closing = Disconnect(reason.disconnect, reason.reason)
         self._metrics.disconnects.labels(str(reason.disconnect.code)).inc()
         self.close(reason.disconnect.code)
         self.outbound.close(drop=reason.disconnect is DisconnectCode.SLOW)
@@ -167,7 +168,7 @@ class ClientConnection:
         try:
             if command.connect is not None:
                 await self._connect(command.id, command.connect)
-            elif self._session is None:
+            elif self._session is None or self._state is not ConnectionState.CONNECTED:
                 raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: the first command must be connect")
             elif command.refresh is not None:
                 await self._refresh(command.id, command.refresh, self._session)
@@ -196,7 +197,8 @@ class ClientConnection:
             identity = await self._identify(request.token)
             await self._begin(command_id, request, identity)
         except ExpiredToken:
-            self._state = ConnectionState.OPENED  # the SDK gets a fresh token and connects again
+            if not self._closed_meanwhile():
+                self._state = ConnectionState.OPENED  # the SDK gets a fresh token and connects again
             raise
         except (InvalidToken, SessionRequired) as error:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
@@ -244,6 +246,8 @@ class ClientConnection:
         )
         session.push(reply(command_id, "connect", result))
         session.go_live({channel: position for channel, (position, _) in subscribed.items()})
+        if self._closed_meanwhile():
+            return  # too slow for what it missed
         # First pings are spread at random: clients that came together must not answer together for ever.
         self._ping_in(random.uniform(0, self._options.ping_interval))  # noqa: S311
 
@@ -258,6 +262,8 @@ class ClientConnection:
             raise
         except InvalidToken as error:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
+        if self._closed_meanwhile():
+            return
         if identity.context.key != session.identity.context.key:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, "invalid token: it is another user's")
         if identity.context.session_key != session.identity.context.session_key:
@@ -302,7 +308,10 @@ class ClientConnection:
         now = self._services.clock.monotonic()
         if self._session is not None and now - self._positions_checked_at >= self._options.position_check:
             self._positions_checked_at = now
-            await self._session.check_positions()
+            try:
+                await self._session.check_positions()
+            except BrokerError as error:
+                logger.warning("positions were not checked: %s", error.reason)
 
 
 def _command_error(error: Exception) -> CommandError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 MAX_ID_BYTES = 255
 
@@ -58,6 +58,16 @@ def encode_key(kind: str, *parts: str) -> str:
     # Most ids are plain letters and digits, which percent-encoding leaves alone: not asking it is four times as fast.
     encoded = (part if part.isalnum() and part.isascii() else quote(part, safe="") for part in parts)
     return ":".join((kind, *encoded))
+
+
+def user_of(key: str) -> str | None:
+    """The user id in a user key; None for the key of somebody without one.
+
+    >>> user_of("user:a%3Ab")
+    'a:b'
+    """
+    kind, user, *_ = key.split(":")
+    return unquote(user) if kind in ("user", "user-session") else None
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections import deque
 from functools import partial
+from operator import length_hint
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -80,20 +82,20 @@ class LifecycleLog(Generic[T]):
         self._clock = clock
         self._events: deque[LifecycleEvent] = deque(maxlen=size)
         self._serials = itertools.count(1)
-        self._appended = itertools.count(1)
-        self._total = 0
+        # How far it has come is read in one step; a number counted up in two would lose events among threads.
+        self._numbers = iter(range(sys.maxsize))
         self._living: dict[int, weakref.ref[T]] = {}
 
     @property
     def total(self) -> int:
         """Events since the start, kept or not."""
-        return self._total
+        return sys.maxsize - length_hint(self._numbers)
 
     def append(self, event: str, key: str, detail: str = "") -> LifecycleEvent:
         """Record an event."""
         record = LifecycleEvent(self._clock.time(), event, key, detail)
         self._events.append(record)
-        self._total = next(self._appended)
+        next(self._numbers)
         return record
 
     def track(self, manager: T) -> None:

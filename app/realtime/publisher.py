@@ -7,10 +7,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from app.realtime.backlog import Backlog, BacklogFull
-from app.realtime.broker import Broker, Position, Publication, Subscriber
+from app.realtime.backlog import Backlog, BacklogFull, Waiting
+from app.realtime.broker import Broker, Publication, StreamLimitExceeded, Subscriber
 from app.realtime.envelope import Envelopes
-from app.realtime.identity import UserContext
+from app.realtime.identity import UserContext, user_of
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
 from app.realtime.protocol import frame
@@ -172,12 +172,9 @@ class Publisher(Generic[M]):
             return self._wait(key, channel, data, info, idempotency_key)
         result = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
         self._published.inc()
-        # A publisher in a loop must not starve the writers: that would make every client look slow. One turn of the
-        # event loop is all it gives; nobody waits for a client.
         self._unyielded += len(data)
         if self._unyielded > self._yield_bytes:
-            self._unyielded = 0
-            await asyncio.sleep(0)
+            await self._yield()
         position = result.position
         return Published(position.epoch, position.offset, result.connections, result.duplicate)
 
@@ -206,9 +203,10 @@ class Publisher(Generic[M]):
         """The user's managers that have connections: one, or one for each session of an isolated user."""
         return list(self._by_user.get(user_id, {}).values())
 
-    def waiting_serial(self, key: str) -> int:
-        """How far the backlog of a user key has come; see `Subscription.joined_at`."""
-        return self._backlog.serial(key)
+    @property
+    def waiting_serial(self) -> int:
+        """How far the backlog has come; see `Subscription.joined_at`."""
+        return self._backlog.serial
 
     async def flush(self, key: str) -> None:
         """Publish what waits for a user key, in order. Connections that got it live do not get it again.
@@ -218,36 +216,32 @@ class Publisher(Generic[M]):
         """
         if key in self._flushing or key not in self._backlog:
             return
+        # What waits now was delivered live; what comes while this runs is not, because it goes out in its turn.
+        seen_until = self._backlog.serial
         local = self._local.get(key)
         subscriptions = [] if local is None else local.subscriptions()
         for subscription in subscriptions:
             subscription.hold()
-        serials: dict[tuple[str, int], int] = {}
         self._flushing.add(key)
         try:
             while (waiting := self._backlog.first(key)) is not None:
-                result = await self._broker.publish(
-                    key, waiting.channel, waiting.data, info=waiting.info, idempotency_key=waiting.idempotency_key
-                )
+                offset = await self._flush(key, waiting)
                 self._backlog.done(key)
-                if not result.duplicate:
-                    serials[waiting.channel, result.position.offset] = waiting.serial
+                if offset and waiting.serial <= seen_until:
+                    for subscription in subscriptions:
+                        if subscription.channel == waiting.channel and subscription.joined_at < waiting.serial:
+                            subscription.skip(offset)
         finally:
             self._flushing.discard(key)
             for subscription in subscriptions:
-                seen = frozenset(
-                    offset
-                    for (channel, offset), serial in serials.items()
-                    if channel == subscription.channel and serial > subscription.joined_at
-                )
-                subscription.go_live(Position(subscription.offset, subscription.epoch), seen)
-                subscription.joined_at = 0 if key not in self._backlog else subscription.joined_at
+                subscription.release()
+            self._deliver_waiting(key, seen_until)
 
     async def flush_all(self) -> None:
         """Publish what waits for every user whose mode is not degraded any more."""
         for key in self._backlog.keys():  # noqa: SIM118 - a copy: flushing takes keys away
             local = self._local.get(key)
-            kind = self._policy.for_all.kind if local is None else local.mode.kind
+            kind = self._policy.decide(user_of(key)).kind if local is None else local.mode.kind
             if kind is not ModeKind.DEGRADED:
                 await self.flush(key)
 
@@ -260,7 +254,45 @@ class Publisher(Generic[M]):
         if serial is None:
             return Published("", 0, 0, duplicate=True, queued=True)
         self._queued.inc()
-        text = publication_text(data, info, 0)
+        connections = 0 if key in self._flushing else self._deliver_live(key, channel, data, info)
+        return Published("", 0, connections, queued=True)
+
+    def _deliver_live(self, key: str, channel: str, data: str, info: str) -> int:
         local = self._local.get(key)
-        publication = Publication(key, channel, 0, text, frame(text).size)
-        return Published("", 0, 0 if local is None else local.deliver(publication), queued=True)
+        if local is None:
+            return 0
+        text = publication_text(data, info, 0)
+        return local.deliver(Publication(key, channel, 0, text, frame(text).size))
+
+    async def _flush(self, key: str, waiting: Waiting) -> int:
+        """Publish one that waited; its offset, or 0 if it went nowhere."""
+        self._unyielded += len(waiting.data)
+        if self._unyielded > self._yield_bytes:
+            await self._yield()
+        try:
+            result = await self._broker.publish(
+                key, waiting.channel, waiting.data, info=waiting.info, idempotency_key=waiting.idempotency_key
+            )
+        except StreamLimitExceeded:
+            # It could never go out, and whatever is behind it would wait for ever.
+            self._refused.labels("streams").inc()
+            return 0
+        self._published.inc()
+        return 0 if result.duplicate else result.position.offset
+
+    def _deliver_waiting(self, key: str, seen_until: int) -> None:
+        """A flush ended: what came while it ran and is left goes live now, as it would have."""
+        local = self._local.get(key)
+        left = self._backlog.waiting(key)
+        if local is None or not left:
+            return
+        for subscription in local.subscriptions():
+            subscription.joined_at = min(subscription.joined_at, seen_until)
+        for waiting in left:
+            if waiting.serial > seen_until:
+                self._deliver_live(key, waiting.channel, waiting.data, waiting.info)
+
+    async def _yield(self) -> None:
+        # A publisher in a loop must not starve the writers: every client would look slow. Nobody waits for a client.
+        self._unyielded = 0
+        await asyncio.sleep(0)

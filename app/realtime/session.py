@@ -212,6 +212,7 @@ class Session:
         self._reply(command, "subscribe", result)
         if (subscription := self.subscriptions.get(channel)) is not None:
             subscription.go_live(position)
+            subscription.announced = True
             self._notify(channel, "join")
 
     async def _subscribe(
@@ -225,7 +226,7 @@ class Session:
             join_leave=request.join_leave and options.join_leave,
             hold_limit=options.hold_bytes,
         )
-        subscription.joined_at = self._services.publisher.waiting_serial(key)
+        subscription.joined_at = self._services.publisher.waiting_serial
         self.subscriptions[channel] = subscription
         self.manager.connections.subscribe(subscription)
         try:
@@ -235,9 +236,9 @@ class Session:
                 raise CommandError(ErrorCode.UNRECOVERABLE_POSITION)
             if options.presence:
                 await self._services.broker.add_presence(key, channel, self.id, self._info)
-            if self._ended:
-                # It was ended from elsewhere while this waited; what was added since must not stay.
-                raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+            if self._ended or self.subscriptions.get(channel) is not subscription:
+                # Ended from elsewhere while this waited, or too much came; what was added since must not stay.
+                raise Disconnect(DisconnectCode.CONNECTION_CLOSED) if self._ended else CommandError(ErrorCode.INTERNAL)
         except BaseException:
             self._drop(subscription)
             raise
@@ -299,10 +300,13 @@ class Session:
         return await self._services.broker.presence(self.manager.key, channel)
 
     async def _sub_refresh(self, request: SubRefreshRequest) -> RefreshResult:
-        subscription = self.subscriptions.get(self._channel(request.channel))
-        if subscription is None:
+        channel = self._channel(request.channel)
+        subscription = self.subscriptions.get(channel)
+        expire_at = await self._grant(request.token, channel) if subscription is not None else None
+        # Looked up again: it may have ended while this waited.
+        if subscription is None or self.subscriptions.get(channel) is not subscription:
             raise CommandError(ErrorCode.PERMISSION_DENIED)
-        ttl = self._expire(subscription, await self._grant(request.token, subscription.channel))
+        ttl = self._expire(subscription, expire_at)
         return RefreshResult(expires=ttl > 0, ttl=ttl)
 
     async def _grant(self, token: str, channel: str) -> float | None:
@@ -358,7 +362,7 @@ class Session:
         self.manager.connections.unsubscribe(subscription)
         if self._services.options.presence:
             self._services.broker.remove_presence(self.manager.key, channel, self.id)
-        if not subscription.server_side:
+        if subscription.announced:
             self._notify(channel, "leave")
 
     def _notify(self, channel: str, kind: str) -> None:

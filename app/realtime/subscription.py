@@ -41,14 +41,23 @@ class Subscription:
         server_side: subscribed by the server in `connect`, not by the client's command.
         join_leave: the client asked for join and leave.
         hold_limit: bytes that may be held.
+
+    Attributes:
+        offset, epoch: the position reached.
+        joined_at: `Backlog.serial` when it began: what waited then, it has not seen.
+        announced: others were told that the client joined, and are to be told when it leaves.
+        expiry: what ends it when its token has expired.
     """
 
     __slots__ = (
         "_held",
         "_held_size",
         "_hold_limit",
+        "_holds",
         "_outlet",
+        "_seen",
         "_state",
+        "announced",
         "channel",
         "epoch",
         "expiry",
@@ -65,12 +74,15 @@ class Subscription:
         self._held: list[tuple[Publication, Frame]] = []
         self._held_size = 0
         self._hold_limit = hold_limit
+        self._holds = 1  # until `go_live`
+        self._seen: set[int] = set()
         self.channel = channel
         self.server_side = server_side
         self.join_leave = join_leave
         self.offset = 0
         self.epoch = ""
         self.joined_at = 0
+        self.announced = False
         self.expiry: Timer | None = None
 
     def deliver(self, publication: Publication, frame: Frame) -> None:
@@ -93,23 +105,33 @@ class Subscription:
         if self.join_leave and self._state is SubscriptionState.LIVE:
             self._outlet.push(frame)
 
-    def hold(self) -> None:
-        """Hold what arrives until `go_live`."""
-        if self._state is SubscriptionState.LIVE:
-            self._state = SubscriptionState.HOLDING
-
-    def go_live(self, position: Position, seen: frozenset[int] = frozenset()) -> None:
-        """Take the position as reached and pass on what was held behind it.
+    def go_live(self, position: Position) -> None:
+        """Take the position as reached and pass on what was held behind it, unless it is held for another reason, too.
 
         Args:
             position: what the client has, or is about to get in the reply.
-            seen: offsets that the client got before they had one; the position passes over them.
         """
-        if self._state is not SubscriptionState.HOLDING:
+        self.offset, self.epoch = position.offset, position.epoch
+        self.release()
+
+    def hold(self) -> None:
+        """Hold what arrives until `release`; may be repeated."""
+        self._holds += 1
+        if self._state is SubscriptionState.LIVE:
+            self._state = SubscriptionState.HOLDING
+
+    def skip(self, offset: int) -> None:
+        """While holding: the client got this one before it had an offset; the position passes over it."""
+        self._seen.add(offset)
+
+    def release(self) -> None:
+        """Take back one `hold`; after the last one, pass on what was held."""
+        self._holds -= 1
+        if self._holds or self._state is SubscriptionState.ENDED:
             return
         self._state = SubscriptionState.LIVE
-        self.offset, self.epoch = position.offset, position.epoch
         held, self._held, self._held_size = self._held, [], 0
+        seen, self._seen = self._seen, set()
         for publication, frame in held:
             if publication.offset in seen:
                 self.offset = max(self.offset, publication.offset)
