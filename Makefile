@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NODE := tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-others lint format types bench lock clean
+.PHONY: help run test test-all test-others lint format types bench docs lock clean
 
 help: ## List the verbs
 	@echo "make VERB"
@@ -44,6 +44,10 @@ types: $(VENV)/.dev ## Check types, strictly
 
 bench: $(VENV)/.dev ## Run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev ## Write the generated parts of the documentation again
+	$(BIN)/python -m config.reference > docs/configuration.md
+	$(BIN)/python -m tests.docs.generate
 
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate --no-emit-index-url $(ARGS)

@@ -18,7 +18,7 @@ from app.realtime.envelope import Envelopes
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
 from app.realtime.manager import ConnectionTable, UserManager
-from app.realtime.memory import MemoryBroker, MemoryStats
+from app.realtime.memory import MemoryBroker
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModePolicy
 from app.realtime.publisher import Publisher
@@ -30,6 +30,16 @@ from providers import PerKey
 # is full. Both are a part of limits.queue_bytes.
 REPLY_SHARE = 2
 YIELD_SHARE = 4
+
+# Fields of MemoryStats, and what they tell whoever looks at the metrics.
+BROKER_GAUGES = (
+    ("users", "User keys that have streams."),
+    ("subscribers", "User keys that have connections."),
+    ("streams", "Streams of all users."),
+    ("bytes", "Memory of all kept publications."),
+    ("idempotency_keys", "Idempotency keys that are remembered."),
+    ("presences", "Connections in channels, as presence counts them."),
+)
 
 
 class UnknownBroker(ValueError):
@@ -78,8 +88,8 @@ def broker(settings: Settings, clock: Clock, metrics: Metrics) -> Broker:
         idempotency_ttl=settings.broker.idempotency_ttl,
         idempotency_keys_per_user=settings.broker.idempotency_keys_per_user,
     )
-    for name in MemoryStats.__struct_fields__:
-        metrics.observe(f"broker_{name}", f"See MemoryStats.{name}.", partial(_statistic, memory, name))
+    for name, text in BROKER_GAUGES:
+        metrics.observe(f"broker_{name}", text, partial(_statistic, memory, name))
     return memory
 
 
