@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
+from app.guard import RequestGuard
 from app.problems import install_problems
 from app.routes import events, operations, users
 from app.routes.schemas import install_openapi
@@ -86,6 +87,7 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
     )
     app.state.container = container
     app.state.gateway = gateway
+    app.add_middleware(RequestGuard, body_bytes=settings.limits.body_bytes)
     install_problems(app)
     install_openapi(app, events.Event, events.UserEvent, events.Receipt)
     app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 from app.realtime.broker import BrokerError, StreamLimitExceeded
 from app.realtime.codes import DisconnectCode
@@ -45,6 +45,15 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: tuple[dict[str, str], ...] = ()
 
 
+class BodyTooLarge(HTTPException):
+    """The body of a request is larger than allowed. FastAPI lets an `HTTPException` pass while it reads a body."""
+
+    def __init__(self, limit: int) -> None:
+        """Keep the limit in bytes."""
+        super().__init__(413, f"The body has more than {limit} bytes (limits.body_bytes).")
+        self.limit = limit
+
+
 class ProblemError(Exception):
     """An error that is a problem already.
 
@@ -52,7 +61,7 @@ class ProblemError(Exception):
         status: HTTP status.
         kind: last part of the URN, in kebab case.
         detail: what is wrong and what to do.
-        close_code: how a WebSocket is closed for it.
+        close_code: how a WebSocket is closed for it; default: 3501 for good, or 3004 from status 500 on.
         headers: headers of the response.
     """
 
@@ -62,13 +71,14 @@ class ProblemError(Exception):
         kind: str,
         detail: str,
         *,
-        close_code: int = DisconnectCode.BAD_REQUEST.code,
+        close_code: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Keep what happened."""
         super().__init__(detail)
         self.problem = Problem(f"urn:bulkhead:problem:{kind}", kind.replace("-", " ").capitalize(), status, detail)
-        self.close_code = close_code
+        by_status = DisconnectCode.BAD_REQUEST if status < 500 else DisconnectCode.INTERNAL_SERVER_ERROR
+        self.close_code = close_code or by_status.code
         self.headers = dict(headers or {})
         if status == HTTPStatus.UNAUTHORIZED:
             self.headers.setdefault("WWW-Authenticate", "Bearer" if kind != "invalid-api-key" else "ApiKey")
@@ -76,6 +86,7 @@ class ProblemError(Exception):
 
 GATEWAY_ERRORS: tuple[type[Exception], ...] = (
     ProblemError,
+    BodyTooLarge,
     EventTooLarge,
     InvalidData,
     IdentityError,
@@ -92,6 +103,8 @@ def as_problem_error(error: Exception) -> ProblemError | None:
     match error:
         case ProblemError():
             return error
+        case BodyTooLarge():
+            return ProblemError(413, "body-too-large", error.detail)
         case EventTooLarge():
             return ProblemError(413, "event-too-large", f"{error}.")
         case InvalidData():
@@ -126,8 +139,9 @@ def install_problems(app: FastAPI) -> None:
         problem_error = as_problem_error(error)
         assert problem_error is not None
         if isinstance(connection, WebSocket):
-            # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
-            await connection.accept()
+            if connection.application_state is WebSocketState.CONNECTING:
+                # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
+                await connection.accept()
             await connection.close(
                 problem_error.close_code, problem_error.problem.detail.encode()[:123].decode(errors="ignore")
             )

@@ -148,7 +148,10 @@ class _Server(Server):
         yield
 
     async def startup(self, *arguments: Any, **keywords: Any) -> None:
-        await super().startup(*arguments, **keywords)
+        try:
+            await super().startup(*arguments, **keywords)
+        except SystemExit:  # it would end the event loop of the test
+            self.should_exit = True
         self.listens.set()
 
 

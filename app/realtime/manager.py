@@ -13,7 +13,7 @@ from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
 from app.realtime.protocol import Frame, frame, message_push, publication_push
-from app.realtime.publisher import Published, Publisher
+from app.realtime.publisher import Published, Publisher, channel_of
 from app.realtime.subscription import Subscription
 
 
@@ -185,10 +185,9 @@ class UserManager:
             IdentityError, InvalidData, EventTooLarge, TypeError: type, ids or data are not acceptable.
             BrokerError: the broker cannot be reached.
         """
+        channel = channel_of(channel, self.personal_channel)
         text = self._publisher.seal(type, data, thread_id)
-        return await self._publisher.publish(
-            self.key, channel or self.personal_channel, text, mode=self._mode.kind, type_=type
-        )
+        return await self._publisher.publish(self.key, channel, text, mode=self._mode.kind, type_=type)
 
     async def join(self, connection: Connection) -> None:
         """Take a connection; the first one subscribes the manager to its key.

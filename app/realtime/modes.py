@@ -58,10 +58,24 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A kind of mode and the reason for it."""
+    """A kind of mode and the reason for it.
+
+    Attributes:
+        kind: which mode.
+        reason: who or what decided.
+        keys: ISOLATED if managers are one for each session, UNIFIED if one for the user; None: this does not say.
+    """
 
     kind: ModeKind
     reason: str
+    keys: ModeKind | None
+
+
+def decision(kind: ModeKind, reason: str, before: Decision | None = None) -> Decision:
+    """A decision that, for an incident, keeps the keys of what the same one decided before."""
+    if kind not in INCIDENT_MODES:
+        return Decision(kind, reason, kind)
+    return Decision(kind, reason, None if before is None else before.keys)
 
 
 class ModeLimitExceeded(Exception):
@@ -88,8 +102,8 @@ class ModePolicy:
 
     def __init__(self, *, default: str, rules: Sequence[Rule], clock: Clock, max_user_modes: int) -> None:
         """Take the configuration."""
-        self._default = Decision(ModeKind(default), "default")
-        self._rules = tuple((rule, Decision(ModeKind(rule.mode), f"rule on claim {rule.claim!r}")) for rule in rules)
+        self._default = decision(ModeKind(default), "default")
+        self._rules = tuple((rule, decision(ModeKind(rule.mode), f"rule on claim {rule.claim!r}")) for rule in rules)
         self._clock = clock
         self._max_user_modes = max_user_modes
         self._for_all: Decision | None = None
@@ -102,7 +116,7 @@ class ModePolicy:
 
     def set_for_all(self, kind: ModeKind | None, reason: str = "operator") -> None:
         """Set every user's mode; None gives the decision back to the configuration."""
-        self._for_all = None if kind is None else Decision(kind, reason)
+        self._for_all = None if kind is None else decision(kind, reason, self._for_all)
 
     def set_for_user(self, user_id: str, kind: ModeKind | None, reason: str = "operator") -> None:
         """Set one user's mode; None gives the decision back.
@@ -115,23 +129,24 @@ class ModePolicy:
             return
         if user_id not in self._for_user and len(self._for_user) >= self._max_user_modes:
             raise ModeLimitExceeded(self._max_user_modes)
-        self._for_user[user_id] = Decision(kind, reason)
+        self._for_user[user_id] = decision(kind, reason, self._for_user.get(user_id))
 
     def decide(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> Decision:
         """The mode of a user, and why."""
-        if user_id is not None and (decision := self._for_user.get(user_id)) is not None:
-            return decision
+        if user_id is not None and (set_for_user := self._for_user.get(user_id)) is not None:
+            return set_for_user
         return self._for_all or self._configured(claims)
 
     def mode(self, context: UserContext) -> tuple[ModeKind, float, str]:
         """What a new `ManagerMode` is made of: kind, since, reason."""
-        decision = self.decide(context.user_id, context.claims)
-        return decision.kind, self._clock.time(), decision.reason
+        decided = self.decide(context.user_id, context.claims)
+        return decided.kind, self._clock.time(), decided.reason
 
     def key(self, context: UserContext) -> str:
         """The key of the manager of this context: the user's, or in isolated mode the session's.
 
-        An incident mode keeps the key of before: an operator's `degraded` must not tear a user out of their streams.
+        An incident mode keeps the key of before, what an operator set included: `degraded` must not tear a user out of
+        their streams.
 
         Raises:
             SessionRequired: the user is isolated and the context names no session.
@@ -148,10 +163,8 @@ class ModePolicy:
 
     def keyed_by(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> ModeKind:
         """ISOLATED when the user's managers are one for each session, else UNIFIED."""
-        for decision in (self._for_user.get(user_id or ""), self._for_all, self._configured(claims)):
-            if decision is not None and decision.kind not in INCIDENT_MODES:
-                return decision.kind
-        return ModeKind.UNIFIED
+        keys = self._operator_keys(user_id) or self._configured(claims).keys or self._default.keys
+        return keys or ModeKind.UNIFIED
 
     def address(self, user_id: str, session_id: str | None = None) -> str:
         """The user key that a back end means, which knows ids but no claims.
@@ -175,15 +188,20 @@ class ModePolicy:
         return encode_key("user", user_id)
 
     def _may_be_isolated(self, user_id: str) -> bool:
-        set_for = self._for_user.get(user_id) or self._for_all
-        decided = set_for is not None and set_for.kind not in INCIDENT_MODES
-        return not decided and any(decision.kind is ModeKind.ISOLATED for _, decision in self._rules)
+        by_rule = any(decided.kind is ModeKind.ISOLATED for _, decided in self._rules)
+        return by_rule and self._operator_keys(user_id) is None
+
+    def _operator_keys(self, user_id: str | None) -> ModeKind | None:
+        for decided in (self._for_user.get(user_id or ""), self._for_all):
+            if decided is not None and decided.keys is not None:
+                return decided.keys
+        return None
 
     def _configured(self, claims: Mapping[str, Any]) -> Decision:
-        for rule, decision in self._rules:
+        for rule, decided in self._rules:
             value = claims.get(rule.claim)
             if value == rule.equals or (isinstance(value, tuple) and rule.equals in value):
-                return decision
+                return decided
         return self._default
 
 

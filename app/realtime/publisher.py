@@ -10,7 +10,7 @@ import msgspec
 from app.realtime.backlog import Backlog, BacklogFull, Waiting
 from app.realtime.broker import Broker, Publication, StreamLimitExceeded, Subscriber
 from app.realtime.envelope import Envelopes
-from app.realtime.identity import UserContext, user_of
+from app.realtime.identity import IdentityError, UserContext, check_id, user_of
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
 from app.realtime.protocol import frame
@@ -69,6 +69,19 @@ class LocalManager(Subscriber, Protocol):
 
 
 M = TypeVar("M", bound=LocalManager)
+
+
+def channel_of(name: str | None, personal: str) -> str:
+    """The channel that a back end means: the user's personal one, if it names none.
+
+    Raises:
+        IdentityError: the name breaks the rules of ids, or is another personal channel, which nobody could read.
+    """
+    if name is None or name == personal:
+        return personal
+    if check_id("channel", name).startswith("#"):
+        raise IdentityError("channel", "starts with #, as personal channels do; leave it out for the user's own")
+    return name
 
 
 class Publisher(Generic[M]):
@@ -133,12 +146,13 @@ class Publisher(Generic[M]):
             BrokerError: the broker cannot be reached.
         """
         key = self._policy.address(user_id, session_id)
+        channel = channel_of(channel, f"#{user_id}")
+        if idempotency_key is not None:
+            check_id("idempotency_key", idempotency_key)
         text = self.seal(type_, data, thread_id)
         local = self._local.get(key)
         mode = self._policy.decide(user_id).kind if local is None else local.mode.kind
-        return await self.publish(
-            key, channel or f"#{user_id}", text, mode=mode, type_=type_, idempotency_key=idempotency_key
-        )
+        return await self.publish(key, channel, text, mode=mode, type_=type_, idempotency_key=idempotency_key)
 
     async def publish(
         self,

@@ -7,7 +7,7 @@ them out: the body is decoded once by msgspec, which keeps `data` as the bytes i
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter
@@ -59,7 +59,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Annotated[Problem | UnsetType, Meta(description="Why this event was not published.")] = UNSET
 
 
-E_ = TypeVar("E_", bound=Event)
+NOT_UTF8 = "The body is not UTF-8."
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _event = msgspec.json.Decoder(Event)
@@ -76,7 +76,7 @@ class PublishRoute(APIRoute):
         endpoint: Handler = self.endpoint
 
         async def handle(request: Request) -> Response:
-            if not is_api_key(_container(request).settings(), request.headers.get("x-api-key", "")):
+            if not is_api_key(_container(request).settings(), request.headers.get("x-api-key")):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
             return await endpoint(request)
 
@@ -102,7 +102,7 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
 )
 async def publish(request: Request) -> Response:
     """Append an event to the user's stream and deliver it to their connections, in order and once."""
-    event = _decode(_event, await _body(request))
+    event = _decode(_event, await request.body())
     receipt = await _publish(_container(request).publisher(), request.path_params["user_id"], event)
     return Response(_encoder.encode(receipt), media_type="application/json")
 
@@ -122,7 +122,7 @@ async def publish(request: Request) -> Response:
 )
 async def publish_batch(request: Request) -> Response:
     """Publish events to any users, in order. Each has its own result; one that fails harms no other."""
-    items = _decode(_batch, await _body(request))
+    items = _decode(_batch, await request.body())
     container = _container(request)
     limit = container.settings().limits.batch_events
     if len(items) > limit:
@@ -137,15 +137,6 @@ def _container(request: Request) -> GatewayContainer:
     return container
 
 
-async def _body(request: Request) -> bytes:
-    limit, body = _container(request).settings().limits.body_bytes, b""
-    async for chunk in request.stream():
-        body = body + chunk if body else chunk
-        if len(body) > limit:
-            raise ProblemError(413, "body-too-large", f"The body has more than {limit} bytes (limits.body_bytes).")
-    return body
-
-
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
     try:
         return decoder.decode(body)
@@ -153,7 +144,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
         # The decoder names the field and the types, or says that nesting is too deep; it does not repeat values.
         raise ProblemError(422, "invalid-request", f"{error}.") from None
     except UnicodeDecodeError:
-        raise ProblemError(422, "invalid-request", "The body is not UTF-8.") from None
+        raise ProblemError(422, "invalid-request", NOT_UTF8) from None
 
 
 async def _publish_item(publisher: Publisher[UserManager], item: Raw) -> Receipt:
