@@ -5,7 +5,7 @@
             reply = await alice.call("publish", {"channel": "news", "data": 1})
             assert await alice.push() == {"channel": "news", "pub": {...}}
 
-The server is the one of `bulkhead serve`, without its signal handlers. Every wait ends after `SECONDS`: TimeoutError.
+The server is the one of `bulkhead serve` (`app.testing.serve`). Every wait ends after `SECONDS`: TimeoutError.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -25,15 +26,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app import create_app
-from app.realtime.broker import Broker
 from app.realtime.clock import Clock
-from app.server import Server, listen
-from config import Settings
+from app.testing import gateway_container, serve
 from containers import GatewayContainer
 
 SECRET = "a-secret-that-only-tests-use-32-bytes"
 API_KEY = "an-api-key-that-only-tests-use"
 SECONDS = 5.0
+QUIET = MappingProxyType({"interval": 1e9, "timeout": 1})
+"""Setting `ping` for tests that let time pass and speak of something else."""
 
 
 def token(user: str | None = None, *, secret: str = SECRET, **claims: Any) -> str:
@@ -42,21 +43,16 @@ def token(user: str | None = None, *, secret: str = SECRET, **claims: Any) -> st
     return jwt.encode({**subject, **claims}, secret, algorithm="HS256")
 
 
-def build_container(*, clock: Clock | None = None, broker: Broker | None = None, **settings: Any) -> GatewayContainer:
+def build_container(*, clock: Clock | None = None, **settings: Any) -> GatewayContainer:
     """A container of its own.
 
     Args:
         clock: default: the real one.
-        broker: default: the one in memory, by the settings.
         settings: of `Settings`; `auth` and `api_keys` default to `SECRET` and `API_KEY`. The environment has no say.
     """
-    container = GatewayContainer()
-    defaults = {"auth": {"hmac_secret": SECRET}, "api_keys": (API_KEY,)}
-    container.settings.override(providers.Object(Settings(**{**defaults, **settings})))
+    container = gateway_container(**{"auth": {"hmac_secret": SECRET}, "api_keys": (API_KEY,), **settings})
     if clock is not None:
         container.clock.override(providers.Object(clock))
-    if broker is not None:
-        container.broker.override(providers.Object(broker))
     return container
 
 
@@ -152,20 +148,20 @@ class Client:
 
 @dataclass(frozen=True)
 class RunningGateway:
-    """A gateway that serves."""
+    """A gateway that serves at `url`, such as `http://127.0.0.1:40123`."""
 
     container: GatewayContainer
-    port: int
+    url: str
 
     @property
-    def url(self) -> str:
-        """Where HTTP is served, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+    def port(self) -> int:
+        """The free port it found."""
+        return int(self.url.rpartition(":")[2])
 
     @property
     def websocket_url(self) -> str:
         """Where SDKs connect."""
-        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+        return f"ws{self.url.removeprefix('http')}/connection/websocket"
 
     def api(self, **headers: str) -> httpx.AsyncClient:
         """An HTTP client of a back end."""
@@ -200,25 +196,8 @@ class RunningGateway:
 async def serving(container: GatewayContainer | None = None) -> AsyncIterator[RunningGateway]:
     """Serve a container, by default one of its own, until the block ends; then stop as `bulkhead serve` does."""
     container = container or build_container()
-    settings = container.settings()
-    app = create_app(container)
-
-    async def drain() -> None:
-        await app.state.gateway.drain()
-
-    listener = listen("127.0.0.1", 0)
-    server = _Server(app, settings, drain)
-    task = asyncio.create_task(server.serve([listener]))
-    try:
-        started = asyncio.create_task(server.ready.wait())
-        await asyncio.wait((task, started), return_when=asyncio.FIRST_COMPLETED, timeout=SECONDS)
-        started.cancel()
-        assert server.started, "the gateway did not start"
-        yield RunningGateway(container, listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    async with serve(create_app(container)) as url:
+        yield RunningGateway(container, url)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -230,19 +209,3 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(SECONDS):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.002)
-
-
-class _Server(Server):
-    """Leaves the signals of the test process alone, and says when it listens."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.ready = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, *arguments: Any, **keywords: Any) -> None:
-        await super().startup(*arguments, **keywords)
-        self.ready.set()

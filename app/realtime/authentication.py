@@ -38,6 +38,10 @@ class ExpiredToken(InvalidToken):
         super().__init__("the token has expired; get a fresh one")
 
 
+class KeysUnavailable(Exception):
+    """The keys cannot be had now: nothing can be said about a token, and another try makes sense."""
+
+
 class KeySource(Protocol):
     """Finds the key that verifies a token."""
 
@@ -46,6 +50,7 @@ class KeySource(Protocol):
 
         Raises:
             InvalidToken: there is none for this token.
+            KeysUnavailable: where keys come from does not answer, or not with keys.
         """
 
 
@@ -90,8 +95,12 @@ class RemoteKeySet:
         """See `KeySource.key`."""
         try:
             return await asyncio.to_thread(self._client.get_signing_key_from_jwt, token)
-        except (jwt.PyJWKClientError, jwt.PyJWKSetError, jwt.DecodeError) as error:
-            raise InvalidToken(f"no key for this token: {type(error).__name__}") from None
+        except jwt.DecodeError:
+            raise InvalidToken("the token is malformed") from None
+        except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError, ValueError) as error:
+            raise KeysUnavailable(f"no keys from auth.jwks_url: {type(error).__name__}") from None
+        except jwt.PyJWKClientError:
+            raise InvalidToken("the token names no key (kid) of the key set") from None
 
 
 def _key_of(keys: jwt.PyJWKSet, token: str) -> Any:
@@ -164,6 +173,7 @@ class Authenticator:
         Raises:
             ExpiredToken: it was good.
             InvalidToken: it proves nothing.
+            KeysUnavailable: see `KeySource.key`.
         """
         claims = await self._claims(token)
         if "channel" in claims:
@@ -189,6 +199,7 @@ class Authenticator:
         Raises:
             ExpiredToken: it was good.
             InvalidToken: it proves nothing.
+            KeysUnavailable: see `KeySource.key`.
             ForeignToken: it is for another user, connection or channel.
         """
         claims = await self._claims(token)

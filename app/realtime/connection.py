@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from app.realtime.authentication import Authenticated, ExpiredToken, InvalidToken
+from app.realtime.authentication import Authenticated, ExpiredToken, InvalidToken, KeysUnavailable
 from app.realtime.broker import BrokerError, StreamLimitExceeded, UnrecoverablePosition
 from app.realtime.clock import Timer
 from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
@@ -72,7 +72,7 @@ class ClientConnection:
     Args:
         options: limits and times.
         services: what its session is given.
-        managers: provider of managers, called once, with the identity.
+        managers: provider of managers, called with the identity, and again with that of a refresh.
         metrics: counts.
     """
 
@@ -202,8 +202,8 @@ class ClientConnection:
             raise
         except (InvalidToken, SessionRequired) as error:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
-        except BrokerError as error:
-            logger.error("connect failed: %s", error.reason)
+        except (BrokerError, KeysUnavailable) as error:
+            logger.error("connect failed: %s", error)
             raise Disconnect(DisconnectCode.INTERNAL_SERVER_ERROR) from None
 
     async def _identify(self, token: str) -> Authenticated:
@@ -266,8 +266,12 @@ class ClientConnection:
             return
         if identity.context.key != session.identity.context.key:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, "invalid token: it is another user's")
-        if identity.context.session_key != session.identity.context.session_key:
-            raise Disconnect(DisconnectCode.FORCE_RECONNECT, "force reconnect: the token is of another session")
+        try:
+            # Another session matters where sessions are apart, and other claims where rules on modes read them.
+            if self._managers(identity.context) is not session.manager:
+                raise Disconnect(DisconnectCode.FORCE_RECONNECT, "force reconnect: the token leads to another manager")
+        except SessionRequired as error:
+            raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
         session.identity = identity
         ttl = self._expire_at(identity.expire_at)
         session.push(

@@ -104,6 +104,7 @@ class Session:
         self._calls = Calls(services.rpc, services.options.concurrent_rpcs)
         self._live = False
         self._ended = False
+        self._unsent = 0  # bytes of recoveries that the answer to `connect` will carry
         self._info = client_info(identity.context.subject, client, identity.info)
 
     # What the manager and the subscriptions call.
@@ -143,6 +144,7 @@ class Session:
     def go_live(self, positions: Mapping[str, Position]) -> None:
         """Pass on what came while `start` ran."""
         self._live = True
+        self._unsent = 0
         for channel, position in positions.items():
             if (subscription := self.subscriptions.get(channel)) is not None:
                 subscription.go_live(position)
@@ -232,7 +234,7 @@ class Session:
         try:
             history = await self._missed(channel, request)
             whole = history if self._is_recovered(request, history) else None
-            if whole is None and request.recover and request.flag & 2:
+            if whole is None and request.recover and request.flag & 2 and not server_side:
                 raise CommandError(ErrorCode.UNRECOVERABLE_POSITION)
             if options.presence:
                 await self._services.broker.add_presence(key, channel, self.id, self._info)
@@ -242,6 +244,8 @@ class Session:
         except BaseException:
             self._drop(subscription)
             raise
+        if server_side and whole is not None:
+            self._unsent += _size(whole)
         ttl = self._expire(subscription, expire_at)
         return history.position, subscribe_result(request, whole, history.position, ttl)
 
@@ -255,8 +259,11 @@ class Session:
         if not request.recover or self.manager.mode.kind is ModeKind.DEGRADED:
             return False
         # A recovery that does not fit the queue would end the connection as slow, again and again.
-        fits = sum(publication.size for publication in history.publications) <= self._services.options.reply_bytes
-        return fits and recovered(request, history)
+        return self._fits(history) and recovered(request, history)
+
+    def _fits(self, history: History) -> bool:
+        room = self._services.options.reply_bytes - self._outbound.size - self._unsent
+        return _size(history) <= room
 
     def _unsubscribe(self, request: ChannelRequest) -> None:
         subscription = self.subscriptions.get(request.channel)
@@ -285,7 +292,7 @@ class Session:
             limit=request.limit,
             reverse=request.reverse,
         )
-        if sum(publication.size for publication in history.publications) > self._services.options.reply_bytes:
+        if not self._fits(history):
             raise CommandError(ErrorCode.LIMIT_EXCEEDED, "limit exceeded: ask for fewer publications with limit")
         return HistoryResult(
             tuple(Raw(publication.text.encode()) for publication in history.publications),
@@ -368,3 +375,7 @@ class Session:
     def _notify(self, channel: str, kind: str) -> None:
         if self._services.options.join_leave:
             self._services.broker.notify(self.manager.key, channel, presence_push(channel, kind, self._info))
+
+
+def _size(history: History) -> int:
+    return sum(publication.size for publication in history.publications)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from app.realtime.modes import ModeKind
 from tests.clock import ManualClock
 from tests.gateway import build_container, eventually, serving, token
@@ -60,24 +58,24 @@ async def test_the_same_channel_of_two_users_is_two_streams() -> None:
         assert await bob.result("presence_stats", {"channel": "news"}) == {"num_clients": 1, "num_users": 1}
 
 
-@pytest.mark.parametrize(
-    "user", ["a:b", "user:alice", "no_user_context", "a|b", "ä漢🎈", "a b", " ", "#alice", "%41", "x" * 255]
-)
-async def test_any_valid_user_id_connects_and_is_spelled_out_on_the_wire(user: str) -> None:
-    async with serving() as gateway, gateway.client() as client:
-        result = await client.result("connect", {"token": token(user)})
-        assert list(result["subs"]) == [f"#{user}"]
-        await gateway.container.publisher().publish_to_user(user, "note", 1)
-        assert (await client.push())["channel"] == f"#{user}"
+async def test_any_valid_user_id_connects_and_is_spelled_out_on_the_wire() -> None:
+    async with serving() as gateway:
+        for user in ("a:b", "user:alice", "no_user_context", "a|b", "ä漢🎈", "a b", " ", "#alice", "%41", "x" * 255):
+            async with gateway.client() as client:
+                result = await client.result("connect", {"token": token(user)})
+                assert list(result["subs"]) == [f"#{user}"]
+                await gateway.container.publisher().publish_to_user(user, "note", 1)
+                assert (await client.push())["channel"] == f"#{user}"
 
 
-@pytest.mark.parametrize("user", ["", "x" * 256, "a\nb", "a\x00b"])
-async def test_an_invalid_user_id_is_closed_with_3500(user: str) -> None:
-    async with serving() as gateway, gateway.client() as client:
-        await client.send({"id": 1, "connect": {"token": token(user)}})
-        code, reason = await client.closed()
-        assert code == 3500
-        assert "user_id" in reason
+async def test_an_invalid_user_id_is_closed_with_3500() -> None:
+    async with serving() as gateway:
+        for user in ("", "x" * 256, "a\nb", "a\x00b"):
+            async with gateway.client() as client:
+                await client.send({"id": 1, "connect": {"token": token(user)}})
+                code, reason = await client.closed()
+                assert code == 3500
+                assert "user_id" in reason
 
 
 async def test_another_first_command_is_closed_with_3501() -> None:
