@@ -26,6 +26,12 @@ class GatewayContainer(containers.DeclarativeContainer):
 
     `container.manager(context)` gives the manager of a `UserContext`; every provider can be overridden as
     dependency-injector documents it.
+
+    A container of your own is a copy, so that the inherited parts see what it replaces:
+
+        @containers.copy(GatewayContainer)
+        class ShopContainer(GatewayContainer):
+            rpc = providers.Dict({"cart.total": providers.Object(total)})
     """
 
     # Reached from every user.
