@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import msgspec
 
 from app.realtime.clock import Clock
 from app.realtime.identity import IdentityError, UserContext, check_id
+from app.realtime.protocol import one_line
 
 LATEST = 253_402_300_800  # seconds since the epoch at the end of the year 9999
 
@@ -232,7 +234,7 @@ class Authenticator:
                     "verify_iat": False,
                 },
             )
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, RecursionError) as error:
             raise InvalidToken(f"the token does not verify: {type(error).__name__}") from None
         now = self._clock.time()
         if _time(claims, "nbf", 0) > now + self._leeway:
@@ -266,11 +268,14 @@ def _time(claims: Mapping[str, Any], name: str, default: float) -> float:
 
 def _info(claims: Mapping[str, Any]) -> str:
     if "info" in claims:
-        return msgspec.json.encode(claims["info"]).decode()
+        try:
+            return json.dumps(claims["info"], separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            raise InvalidToken("info must be JSON; infinity and NaN are not") from None
     if "b64info" not in claims:
         return ""
     try:
         raw = base64.b64decode(claims["b64info"], validate=True)
-        return msgspec.json.encode(msgspec.json.decode(raw)).decode()
-    except (TypeError, binascii.Error, msgspec.DecodeError):
+        return one_line(bytes(msgspec.json.decode(raw, type=msgspec.Raw)))
+    except (TypeError, binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidToken("b64info must be base64 of JSON") from None

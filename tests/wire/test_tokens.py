@@ -69,6 +69,11 @@ async def test_claims_decide_whether_a_token_connects() -> None:
         ({"b64info": "?"}, 3500),
         ({"b64info": base64.b64encode(b"{").decode()}, 3500),
         ({"b64info": 1}, 3500),
+        ({"b64info": base64.b64encode(b'"\xff"').decode()}, 3500),
+        ({"b64info": base64.b64encode(b"[" * 20_000).decode()}, 3500),
+        ({"b64info": base64.b64encode(b"null").decode()}, 0),
+        ({"info": float("inf")}, 3500),
+        ({"info": None}, 0),
         ({"meta": {"a": [1]}}, 0),
     )
     async with serving(build_container(clock=ManualClock(NOW))) as gateway:
@@ -108,6 +113,11 @@ def unsigned(header: dict[str, str], claims: dict[str, Any], signature: str = ""
     return ".".join((*parts, signature))
 
 
+def signed_by_hand(payload: bytes) -> str:
+    """A token with a good signature of whatever the payload is."""
+    return jwt.api_jws.encode(payload, SECRET, algorithm="HS256")
+
+
 async def test_a_forged_token_is_closed_with_3500() -> None:
     head, _, signature = token("alice").split(".")
     other_payload = token("bob").split(".")[1]
@@ -126,6 +136,7 @@ async def test_a_forged_token_is_closed_with_3500() -> None:
         "a line break": f"{token('alice')}\n",
         "not ASCII": "ä.ö.ü",
         "long": "a" * 60_000,
+        "deep": signed_by_hand(b"[" * 40_000),
         "no claims": unsigned({"alg": "HS256"}, {}, signature),
         "a subject that is no string": jwt.encode({"sub": 7}, SECRET, algorithm="HS256"),
     }
