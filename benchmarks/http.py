@@ -32,15 +32,20 @@ async def http(run: Run) -> list[Row]:
         }
         for measure in measures.values():
             await measure()  # the first one finds cold caches everywhere
-        rates = await run.interleaved_async(REPETITIONS, measures)
+        measured = await run.interleaved_async(REPETITIONS, measures)
         for crowd in (gateway, tutorial):
             crowd.leave()
+    rates = {name: [rate for rate, _ in values] for name, values in measured.items()}
+    costs = {name: [cost for _, cost in values] for name, values in measured.items()}
     one_by_one = at_least("the tutorial", 2.0, ratio(rates["single"], rates["tutorial"]))
     in_batches = at_least("the tutorial", 15.0, ratio(rates["batches"], rates["tutorial"]))
     return [
         Row("events published, one a request, 1/s", "Bulkhead", rates["single"], one_by_one),
         Row("events published, one a request, 1/s", "tutorial, plain route", rates["tutorial"]),
         Row(f"events published in batches of {BATCH}, 1/s", "Bulkhead", rates["batches"], in_batches),
+        Row("CPU of the server for an event, one a request, µs", "Bulkhead", costs["single"]),
+        Row("CPU of the server for an event, one a request, µs", "tutorial, plain route", costs["tutorial"]),
+        Row(f"CPU of the server for an event, in batches of {BATCH}, µs", "Bulkhead", costs["batches"]),
     ]
 
 
@@ -54,13 +59,15 @@ def _batches(events: int, users: int) -> list[bytes]:
     return [http_request("/v1/events", items[first : first + BATCH], KEY) for first in range(0, events, BATCH)]
 
 
-async def _publish(crowd: Crowd, requests: Sequence[bytes], events: int) -> float:
-    """Events a second until the last one is received and the last request answered."""
+async def _publish(crowd: Crowd, requests: Sequence[bytes], events: int) -> tuple[float, float]:
+    """Events a second until the last is received and the last request answered, and microseconds of CPU for each."""
     before = crowd.readers[0].received
+    used = (await crowd.server.ask("cpu"))["seconds"]
     reached = crowd.tally.after(events)
     start = time.perf_counter()
     await publish_over_http(crowd.server, requests, PUBLISHERS)
     answered = time.perf_counter()
     elapsed = max(answered, await crowd.received(reached)) - start
+    used = (await crowd.server.ask("cpu"))["seconds"] - used
     await crowd.check(before + events // len(crowd.readers))
-    return events / elapsed
+    return events / elapsed, used / events * 1e6

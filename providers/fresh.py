@@ -94,8 +94,8 @@ class Fresh(Factory[T]):
             if type(result) in ALWAYS_NEW and type(result) is provides:
                 return result
             raise NotWeakReferenceableError(self, type(result)) from None
-        reference.id = id(result)
+        reference.id = key = id(result)
         # One atomic step: of two threads that are given one object, the second is refused.
-        if self._provided.setdefault(id(result), reference) is not reference:
+        if self._provided.setdefault(key, reference) is not reference:
             raise NotFreshError(self, type(result))
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 MAX_ID_BYTES = 255
+UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")  # RFC 3986, 2.3
 
 
 class IdentityError(ValueError):
@@ -55,9 +57,9 @@ def encode_key(kind: str, *parts: str) -> str:
 
     Parts are percent-encoded (RFC 3986; only unreserved characters stay), so the separators cannot occur in one.
     """
-    # Most ids are plain letters and digits, which percent-encoding leaves alone: not asking it is four times as fast.
-    encoded = (part if part.isalnum() and part.isascii() else quote(part, safe="") for part in parts)
-    return ":".join((kind, *encoded))
+    # Nearly every id is unreserved as a whole, and to see that is several times as fast as to encode it.
+    encoded = [part if UNRESERVED.fullmatch(part) else quote(part, safe="") for part in parts]
+    return f"{kind}:{':'.join(encoded)}"
 
 
 def user_of(key: str) -> str | None:

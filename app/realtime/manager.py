@@ -222,7 +222,7 @@ class UserManager:
             raise ForeignPublication(self.key, publication.key)
         subscriptions = self._connections.subscriptions(publication.channel)
         if subscriptions:
-            push = publication_push(publication.channel, publication.text)
+            push = publication_push(subscriptions[0].head, publication.text, publication.size)
             for subscription in subscriptions:
                 subscription.deliver(publication, push)
         return len(subscriptions)

@@ -151,11 +151,7 @@ class ModePolicy:
         Raises:
             SessionRequired: the user is isolated and the context names no session.
         """
-        if not self._rules and not self._for_user and self._for_all is None:
-            kind = self._default.kind  # the common case, on the path of every request
-        else:
-            kind = self.keyed_by(context.user_id, context.claims)
-        if kind is not ModeKind.ISOLATED:
+        if self.keyed_by(context.user_id, context.claims) is not ModeKind.ISOLATED:
             return context.key
         if context.user_id is not None and context.session_id is None:
             raise SessionRequired
@@ -163,6 +159,8 @@ class ModePolicy:
 
     def keyed_by(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> ModeKind:
         """ISOLATED when the user's managers are one for each session, else UNIFIED."""
+        if not (self._rules or self._for_user or self._for_all):
+            return self._default.keys or ModeKind.UNIFIED  # the common case, on the path of every event
         keys = self._operator_keys(user_id) or self._configured(claims).keys or self._default.keys
         return keys or ModeKind.UNIFIED
 

@@ -46,8 +46,9 @@ class OutboundQueue:
             return False
         self._size = size
         self._frames.append(frame)
-        if self._waiter is not None:
-            self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
         return True
 
     def close(self, *, drop: bool) -> None:
@@ -55,7 +56,8 @@ class OutboundQueue:
         self._closing = True
         if drop:
             self._frames.clear()
-        self._wake()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def write(self, send: Callable[[str], Awaitable[None]]) -> None:
         """Write until closed.
@@ -63,12 +65,12 @@ class OutboundQueue:
         Args:
             send: writes one WebSocket text message; waits while the client's transport is full.
         """
-        frames = self._frames
+        frames, loop = self._frames, asyncio.get_running_loop()
         while True:
             if not frames:
                 if self._closing:
                     return
-                self._waiter = asyncio.get_running_loop().create_future()
+                self._waiter = loop.create_future()
                 try:
                     await self._waiter
                 finally:
@@ -90,7 +92,3 @@ class OutboundQueue:
             texts.append(frame.text)
             size += frame.size
         return "\n".join(texts), size
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)

@@ -259,9 +259,14 @@ def error_reply(command_id: int, code: int, message: str, temporary: bool) -> Fr
     return _frame({"id": command_id, "error": body})
 
 
-def publication_push(channel: str, text: str) -> Frame:
-    """A push of a publication that is encoded already."""
-    return frame(f'{{"push":{{"channel":{encode(channel)},"pub":{text}}}}}')
+def publication_head(channel: str) -> Frame:
+    """How every push of a publication in a channel begins."""
+    return frame(f'{{"push":{{"channel":{encode(channel)},"pub":')
+
+
+def publication_push(head: Frame, text: str, size: int) -> Frame:
+    """A push of a publication that is encoded already, in so many bytes of UTF-8."""
+    return Frame(f"{head.text}{text}}}}}", head.size + size + 2)
 
 
 def presence_push(channel: str, kind: str, info: str) -> str:

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from app.realtime.broker import History, Position, Publication
 from app.realtime.clock import Timer
-from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, encode
+from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, encode, publication_head
 
 
 class SubscriptionState(Enum):
@@ -47,6 +47,7 @@ class Subscription:
         joined_at: `Backlog.serial` when it began: what waited then, it has not seen.
         announced: others were told that the client joined, and are to be told when it leaves.
         expiry: what ends it when its token has expired.
+        head: how every push to it begins, encoded once.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Subscription:
         "channel",
         "epoch",
         "expiry",
+        "head",
         "join_leave",
         "joined_at",
         "offset",
@@ -77,6 +79,7 @@ class Subscription:
         self._holds = 1  # until `go_live`
         self._seen: set[int] = set()
         self.channel = channel
+        self.head = publication_head(channel)
         self.server_side = server_side
         self.join_leave = join_leave
         self.offset = 0
