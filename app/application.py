@@ -84,14 +84,19 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
         summary="Real-time events for signed-in users, each behind a wall of their own.",
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.docs else None,
+        redirect_slashes=False,  # A path is right or wrong: with a slash at its end it would name another user.
     )
     app.state.container = container
     app.state.gateway = gateway
     app.add_middleware(RequestGuard, body_bytes=settings.limits.body_bytes)
     install_problems(app)
     install_openapi(app, events.Event, events.UserEvent, events.Receipt)
-    app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))
-    for router in (events.router, users.router, operations.router):
+    # What is called for every event comes first, and directly: routers that are included cost every request a search.
+    app.router.routes[:0] = [
+        *events.router.routes,
+        WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)),
+    ]
+    for router in (users.router, operations.router):
         app.include_router(router)
     if settings.demo:
         from app.demo import routes

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from msgspec import UNSET, Meta, Raw, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.dependencies import ApiKey, is_api_key
 from app.problems import Problem, ProblemError, as_problem_error
@@ -71,16 +72,18 @@ _encoder = msgspec.json.Encoder()
 class PublishRoute(APIRoute):
     """Checks the API key and calls the endpoint with the request, without solving dependencies for every event."""
 
-    def get_route_handler(self) -> Handler:
-        """See `APIRoute.get_route_handler`."""
-        endpoint: Handler = self.endpoint
+    def __init__(self, path: str, endpoint: Handler, **described: Any) -> None:
+        """Describe the endpoint as any other, and run it as it is."""
+        super().__init__(path, endpoint, **described)
 
-        async def handle(request: Request) -> Response:
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
             if not is_api_key(_container(request).settings(), request.headers.get("x-api-key")):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
-            return await endpoint(request)
+            response = await endpoint(request)
+            await response(scope, receive, send)
 
-        return handle
+        self.app = run
 
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, dependencies=[ApiKey])

@@ -52,7 +52,9 @@ class Ready(BaseModel):
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health", responses={503: {"model": Health, "description": "Unhealthy: the same body."}})
+@router.get(
+    "/health", response_model=Health, responses={503: {"model": Health, "description": "Unhealthy: the same body."}}
+)
 async def health(container: Container) -> JSONResponse:
     """The state of this node; 503 when the broker is down or isolation is in doubt."""
     violations = container.metrics().violation_count()

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.problems import MEDIA_TYPE, Problem
+from app.problems import MEDIA_TYPE, Problem, ProblemError
 
 REF = "#/components/schemas/{name}"
 
@@ -32,8 +32,12 @@ def json_answer(kind: Any, example: Any, description: str) -> dict[str, Any]:
 
 def problem_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Responses that are problem details (RFC 9457)."""
-    content = {MEDIA_TYPE: {"schema": ref(Problem), "example": dict(_EXAMPLE)}}
-    return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in statuses}
+    return {status: _problem_answer(*_PROBLEMS[status]) for status in statuses}
+
+
+def _problem_answer(description: str, problem: Problem) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": ref(Problem), "example": msgspec.to_builtins(problem)}}
+    return {"description": description, "content": content}
 
 
 def install_openapi(app: FastAPI, *kinds: Any) -> None:
@@ -52,18 +56,39 @@ def install_openapi(app: FastAPI, *kinds: Any) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-_DESCRIPTIONS = MappingProxyType(
+def _example(status: int, kind: str, detail: str) -> Problem:
+    return ProblemError(status, kind, detail).problem
+
+
+_PROBLEMS = MappingProxyType(
     {
-        401: "No key or token, or none that is valid.",
-        404: "There is nothing of this name.",
-        409: "A limit on what is kept is reached.",
-        413: "The body or the event is too large.",
-        422: "A field breaks a rule; see detail and errors.",
-        503: "Not now: the mode or the broker does not allow it; see Retry-After.",
+        400: (
+            "The body cannot be read.",
+            Problem("about:blank", "Bad Request", 400, "There was an error parsing the body"),
+        ),
+        401: (
+            "No key or token, or none that is valid.",
+            _example(401, "invalid-api-key", "Send one of the configured keys in X-API-Key."),
+        ),
+        404: (
+            "There is nothing of this name.",
+            _example(404, "unknown-user", "This user has no connection, request or stream here."),
+        ),
+        409: (
+            "A limit on what is kept is reached.",
+            _example(409, "mode-limit-exceeded", "modes are set for 10000 users already; clear some."),
+        ),
+        413: (
+            "The body or the event is too large.",
+            _example(413, "body-too-large", "The body has more than 8388608 bytes (limits.body_bytes)."),
+        ),
+        422: (
+            "A field breaks a rule; see detail and errors.",
+            _example(422, "invalid-id", "user_id contains control characters, which are not allowed."),
+        ),
+        503: (
+            "Not now: the mode or the broker does not allow it; see Retry-After.",
+            _example(503, "broker-unavailable", "The broker cannot be reached."),
+        ),
     }
-)
-_EXAMPLE = MappingProxyType(
-    msgspec.to_builtins(
-        Problem("urn:bulkhead:problem:invalid-id", "Invalid id", 422, "user_id contains control characters.")
-    )
 )

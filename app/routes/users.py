@@ -83,13 +83,13 @@ UserId = Annotated[str, Path(description="The user.", examples=["alice"])]
 router = APIRouter(prefix="/v1", tags=["operators"], dependencies=[ApiKey], responses=problem_answers(401, 422))
 
 
-@router.put("/mode", responses=problem_answers(503))
+@router.put("/mode", responses=problem_answers(400, 413, 503))
 async def set_mode(body: ModeChange, control: CurrentControl) -> ModeChanged:
     """Set the mode of every user."""
     return ModeChanged(managers=await control.set_mode(_kind(body)))
 
 
-@router.put("/users/{user_id:path}/mode", responses=problem_answers(409, 503))
+@router.put("/users/{user_id:path}/mode", responses=problem_answers(400, 409, 413, 503))
 async def set_user_mode(user_id: UserId, body: ModeChange, control: CurrentControl) -> ModeChanged:
     """Set the mode of one user, connected or not."""
     return ModeChanged(managers=await control.set_mode(_kind(body), user_id))
