@@ -155,6 +155,10 @@ class _Server(Server):
         self.listens.set()
 
 
+def _nothing() -> None:
+    """Stands for a call that was cancelled."""
+
+
 class ManualTimer:
     """A call that a `ManualClock` makes when its time comes."""
 
@@ -172,6 +176,7 @@ class ManualTimer:
     def cancel(self) -> None:
         """See `Timer.cancel`."""
         self.cancelled = True
+        self.callback = _nothing  # As asyncio does: what it would have called is not kept alive.
 
 
 class ManualClock:

@@ -133,13 +133,20 @@ class Client:
         error: dict[str, Any] = reply["error"]
         return error
 
-    async def closed(self) -> tuple[int, str]:
-        """Read to the end and give close code and reason; (1006, "") if there was no close frame."""
+    async def frames(self) -> AsyncIterator[str]:
+        """Every WebSocket message until the connection ends."""
         try:
             while True:
-                await self.frame()
-        except ConnectionClosed as end:
-            return (1006, "") if end.rcvd is None else (end.rcvd.code, end.rcvd.reason)
+                yield await self.frame()
+        except ConnectionClosed:
+            return
+
+    async def closed(self) -> tuple[int, str]:
+        """Read to the end and give close code and reason; (1006, "") if there was no close frame."""
+        async for _ in self.frames():
+            pass
+        end = self.socket.protocol.close_rcvd
+        return (1006, "") if end is None else (end.code, end.reason)
 
     async def nothing(self) -> None:
         """See that nothing but pings is left, kept or on its way: what comes is in order, and this reply is last."""

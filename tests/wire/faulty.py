@@ -68,9 +68,14 @@ class FaultyBroker:
         )
 
     async def subscribe(self, key: str, subscriber: Subscriber) -> None:
-        """See `Broker`. Takes effect at once, so that an `unsubscribe` that comes meanwhile does too."""
+        """See `Broker`. An `unsubscribe` that comes meanwhile counts as later, as the protocol wants it."""
         losing = self._subscribers.setdefault(subscriber, _Losing(self, subscriber))
-        await self._around("subscribe", lambda: self.broker.subscribe(key, losing))
+
+        async def call() -> None:
+            if self._subscribers.get(subscriber) is losing:
+                await self.broker.subscribe(key, losing)
+
+        await self._around("subscribe", call)
 
     def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
         """See `Broker`."""

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from app.realtime.broker import BrokerError
 from app.realtime.modes import ModeKind
 from tests.clock import ManualClock
 from tests.gateway import QUIET, Client, RunningGateway, build_container, serving, token
 from tests.wire.faulty import make_faulty
+from tests.wire.pings import first_ping, pinged
 
 
 def data(result: dict[str, Any]) -> list[Any]:
@@ -144,11 +146,6 @@ async def test_recoveries_that_together_would_not_fit_the_queue_do_not_end_the_c
             await client.nothing()
 
 
-async def wait_for(condition: asyncio.Event) -> None:
-    """Wait, and give nothing back."""
-    await condition.wait()
-
-
 def gate() -> tuple[Callable[[], Awaitable[None]], asyncio.Event, asyncio.Event]:
     """A fault that says that it was reached, and waits until it is opened."""
     reached, opened = asyncio.Event(), asyncio.Event()
@@ -174,7 +171,6 @@ async def test_what_is_published_while_a_slow_broker_answers_is_merged_once_and_
         fault, reached, opened = gate()
         position = {"recover": True, "epoch": epoch, "offset": 1}
         if server_side:
-            faulty.before["history"] = reach_second(fault) if step == "before history" else noop
             getattr(faulty, moment)[method] = reach_second(fault)
             request = {"token": token("alice", channels=["news"]), "subs": {"news": position}}
             answer = asyncio.create_task(late.result("connect", request))
@@ -236,21 +232,9 @@ async def test_what_comes_while_a_subscribe_runs_is_held_within_bounds() -> None
 async def next_pong(clock: ManualClock, client: Client) -> None:
     """Let time pass until the next ping, and answer it."""
     clock.advance(25)
-    await client.ping()
+    assert await pinged(client) == 1
     await client.send("{}")
-    await client.error("no_such_method")
-
-
-async def reconnected_pings(clock: ManualClock, client: Client) -> None:
-    """From its first ping on, which comes at random, pings come when `next_pong` expects them."""
-    for _ in range(25):
-        clock.advance(1)
-        await client.send('{"id":1000,"no_such_method":{}}')
-        if not await client.message(lambda message: not message or message.get("id") == 1000):
-            await client.send("{}")
-            await client.message(lambda message: message.get("id") == 1000)
-            return
-    raise AssertionError("no ping within 25 seconds")
+    assert not await pinged(client)
 
 
 async def test_a_client_side_subscription_that_lost_something_ends_with_2500_and_recovers_it() -> None:
@@ -261,7 +245,9 @@ async def test_a_client_side_subscription_that_lost_something_ends_with_2500_and
         epoch = (await client.result("subscribe", {"channel": "news"}))["epoch"]
         await publish(gateway, 1)
         await client.publications(1)
-        await reconnected_pings(clock, client)
+        await first_ping(clock, client)
+        await client.send("{}")
+        assert not await pinged(client)
         faulty.lose = 1
         await publish(gateway, 2)
         await next_pong(clock, client)
@@ -277,7 +263,9 @@ async def test_a_server_side_subscription_that_lost_something_ends_the_connectio
     container = build_container(clock=clock)
     faulty = make_faulty(container)
     async with serving(container) as gateway, gateway.connected("alice") as client:
-        await reconnected_pings(clock, client)
+        await first_ping(clock, client)
+        await client.send("{}")
+        assert not await pinged(client)
         faulty.lose = 1
         await publish(gateway, 1, channel="#alice")
         await next_pong(clock, client)
@@ -301,8 +289,6 @@ async def test_a_gap_is_noticed_at_once_by_the_next_publication() -> None:
 
 
 async def test_positions_that_agree_or_cannot_be_read_harm_nobody() -> None:
-    from app.realtime.broker import BrokerError
-
     clock = ManualClock()
     container = build_container(clock=clock)
     faulty = make_faulty(container)
@@ -312,7 +298,9 @@ async def test_positions_that_agree_or_cannot_be_read_harm_nobody() -> None:
 
     async with serving(container) as gateway, gateway.connected("alice") as client:
         await client.result("subscribe", {"channel": "news"})
-        await reconnected_pings(clock, client)
+        await first_ping(clock, client)
+        await client.send("{}")
+        assert not await pinged(client)
         for fault in (noop, fail, noop):
             faulty.before["history"] = fault
             await publish(gateway, 1)
