@@ -11,8 +11,8 @@ from app.realtime.broker import BrokerError
 class Gate:
     """Holds up whoever passes, until opened."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        """Closed. Who passes is raised the error, if there is one."""
+    def __init__(self, error: Callable[[], Exception] | None = None) -> None:
+        """Closed. Who passes is raised the error, if there is one: a new one each time."""
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
         self._error = error
@@ -27,7 +27,7 @@ class Gate:
         self.reached.set()
         await self.opened.wait()
         if self._error is not None:
-            raise self._error
+            raise self._error()
 
     async def hold(self, passing: Awaitable[object], meanwhile: Callable[[], object]) -> None:
         """Let somebody run into the gate, do something meanwhile, let them through and wait for their end."""
