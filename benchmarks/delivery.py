@@ -17,6 +17,11 @@ USERS, EVENTS, REPETITIONS = 1000, 40_000, 7
 STEADY_RATE, STEADY_SECONDS = 2000, 3
 EMITS = 20_000
 
+# Ten in a turn of the event loop: as events come in a program that also reads from somewhere. In one go: a program that
+# does nothing but publish; the event loop has no chance to write before the end, and can then write together what is
+# for one user.
+TURNS = {"10 a turn": 10, "in one go": 10**9}
+
 
 async def delivery(run: Run) -> list[Row]:
     """Bursts to all users in turn; then a steady rate, for the latency; then `manager.emit` alone."""
@@ -25,7 +30,11 @@ async def delivery(run: Run) -> list[Row]:
         crowds = {server.subject: Crowd(server) for server in servers}
         for crowd in crowds.values():
             await crowd.connect(range(users))
-        bursts = {name: partial(burst, crowd, run.amount(EVENTS)) for name, crowd in crowds.items()}
+        bursts = {
+            (name, turn): partial(burst, crowd, run.amount(EVENTS), events)
+            for turn, events in TURNS.items()
+            for name, crowd in crowds.items()
+        }
         for each in bursts.values():
             await each()  # the first one finds cold caches everywhere
         measured = await run.interleaved_async(REPETITIONS, bursts)
@@ -33,13 +42,19 @@ async def delivery(run: Run) -> list[Row]:
         latencies = await run.interleaved_async(3, paced)
         for crowd in crowds.values():
             crowd.leave()
-    rates = {name: [rate for rate, _ in values] for name, values in measured.items()}
-    costs = {name: [cost for _, cost in values] for name, values in measured.items()}
     of = {"gateway": "Bulkhead", "tutorial": "tutorial", "bare": "bare ASGI send"}
-    met = at_least("the tutorial", 1.0, ratio(rates["gateway"], rates["tutorial"]))
-    rows = [Row("events delivered, 1/s", of[name], rates[name], met if name == "gateway" else None) for name in of]
-    rows.append(_share("share of the rate of bare ASGI send", rates))
-    rows += [Row("CPU of the server for an event, µs", of[name], costs[name]) for name in of]
+    rows = []
+    for turn in TURNS:
+        rates = {name: [rate for rate, _ in measured[name, turn]] for name in of}
+        costs = {name: [cost for _, cost in measured[name, turn]] for name in of}
+        met = at_least("the tutorial", 1.0, ratio(rates["gateway"], rates["tutorial"]))
+        share = [ours / bare for ours, bare in zip(rates["gateway"], rates["bare"], strict=True)]
+        rows += [
+            Row(f"events delivered, {turn}, 1/s", of[name], rates[name], met if name == "gateway" else None)
+            for name in of
+        ]
+        rows.append(Row(f"share of the rate of bare ASGI send, {turn}", "Bulkhead", share))
+        rows += [Row(f"CPU of the server for an event, {turn}, µs", of[name], costs[name]) for name in of]
     for place, percent in enumerate((50, 99)):
         rows += [
             Row(f"latency at {STEADY_RATE:,}/s, p{percent}, ms", of[name], [each[place] for each in latencies[name]])
@@ -49,17 +64,13 @@ async def delivery(run: Run) -> list[Row]:
     return [*rows, Row("manager.emit, nobody connected, µs", "Bulkhead", emits["emit"])]
 
 
-def _share(text: str, rates: dict[str, list[float]]) -> Row:
-    return Row(text, "Bulkhead", [ours / bare for ours, bare in zip(rates["gateway"], rates["bare"], strict=True)])
-
-
-async def burst(crowd: Crowd, events: int) -> tuple[float, float]:
+async def burst(crowd: Crowd, events: int, turn: int) -> tuple[float, float]:
     """Events a second until the last one is received, and microseconds of CPU of the server for each."""
     users, server, before = len(crowd.readers), crowd.server, crowd.readers[0].received
     reached = crowd.tally.after(events)
     used = (await server.ask("cpu"))["seconds"]
     start = time.perf_counter()
-    await server.ask("burst", events=events, users=users)
+    await server.ask("burst", events=events, users=users, turn=turn)
     elapsed = await crowd.received(reached) - start
     used = (await server.ask("cpu"))["seconds"] - used
     await crowd.check(before + events // users)

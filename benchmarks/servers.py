@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.client import Crowd
-from benchmarks.delivery import burst
+from benchmarks.delivery import TURNS, burst
 from benchmarks.run import Run
 from benchmarks.server import SANSIO, UVLOOP, running
 from benchmarks.table import Row, at_least, ratio
@@ -31,7 +31,7 @@ async def servers(run: Run) -> list[Row]:
             crowd = Crowd(server)
             await crowd.connect(range(run.amount(USERS)))
             stack.callback(crowd.leave)
-            measures[ws, loop] = partial(burst, crowd, run.amount(EVENTS))
+            measures[ws, loop] = partial(burst, crowd, run.amount(EVENTS), TURNS["10 a turn"])
         measured = await run.interleaved_async(REPETITIONS, measures)
     rates = {kind: [rate for rate, _ in values] for kind, values in measured.items()}
     rows = []

@@ -30,10 +30,6 @@ from containers import GatewayContainer
 # Nobody but the gateway has pings of its own, and uvicorn's are off; so these are, too.
 NEVER = 1e6
 
-# A publisher that never let the event loop turn would measure how well an event loop saves up writes: uvloop would send
-# all events of a user in one system call at the end, which no real program could rely on.
-EVENTS_PER_TURN = 10
-
 
 class Subject(NamedTuple):
     """What is measured: an application, and how one publishes in its process."""
@@ -102,11 +98,11 @@ class Commands:
     def __init__(self, subject: Subject) -> None:
         self._publish = subject.publish
 
-    async def burst(self, events: int, users: int) -> dict[str, float]:
-        """Publish as fast as it goes, to one user after the other."""
+    async def burst(self, events: int, users: int, turn: int) -> dict[str, float]:
+        """Publish as fast as it goes, to one user after the other, so many in a turn of the event loop."""
         for number in range(events):
             await self._publish(user(number % users), event(time.time_ns()))
-            if number % EVENTS_PER_TURN == 0:
+            if number % turn == 0:
                 await asyncio.sleep(0)
         return {}
 
