@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import cast
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.origins import OriginCheck
 from app.realtime.clock import Timer
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.connection import ClientConnection, ConnectionState
 from app.realtime.control import Control
+from app.realtime.outbound import Write
 from containers import GatewayContainer
 
 # How long a client may take to answer a close frame before its connection is dropped.
@@ -64,40 +66,47 @@ class WebSocketEndpoint:
 
 
 class _Exchange:
-    """Reads and writes of one connection: this task reads, another one writes."""
+    """One connection: this task reads, and what is to be written writes itself."""
 
     def __init__(self, connection: ClientConnection, control: Control, receive: Receive, send: Send) -> None:
         self._connection = connection
         self._control = control
         self._receive = receive
         self._send = send
+        self._timer: Timer | None = None
+        self._given_up = False
 
     async def run(self, call_later: CallLater) -> None:
-        connection, loop = self._connection, asyncio.get_running_loop()
         reader = asyncio.current_task()
         assert reader is not None
-        timers: list[Timer] = []
-        given_up = False
 
         def give_up() -> None:
             # The client did not answer the close frame, or reads so slowly that it never got there.
-            nonlocal given_up
-            given_up = True
+            self._given_up = True
             reader.cancel()
 
-        writer = loop.create_task(self._write())
-        connection.open(lambda: timers.append(call_later(CLOSE_SECONDS, give_up)))
+        def end(reason: Disconnect) -> Callable[[], Write]:
+            self._timer = call_later(CLOSE_SECONDS, give_up)
+            message = {"type": "websocket.close", "code": reason.disconnect.code, "reason": reason.reason}
+            return lambda: self._write(message)
+
+        connection = self._connection
+        connection.open(lambda text: self._write({"type": "websocket.send", "text": text}), end)
         try:
             await self._read()
         except asyncio.CancelledError:
-            if not given_up:
+            if not self._given_up:
                 raise
             reader.uncancel()
         finally:
             connection.close(DisconnectCode.CONNECTION_CLOSED.code)
-            writer.cancel()
-            for timer in timers:
-                timer.cancel()
+            connection.outbound.abort()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _write(self, message: Message) -> Write:
+        # ASGI says awaitable; every server's `send` is a coroutine function.
+        return cast("Write", self._send(message))
 
     async def _read(self) -> None:
         while (message := await self._receive())["type"] == "websocket.receive":
@@ -110,15 +119,3 @@ class _Exchange:
                 )
             else:
                 await self._connection.receive(text)
-
-    async def _write(self) -> None:
-        try:
-            await self._connection.outbound.write(self._send_text)
-            if (closing := self._connection.closing) is not None:
-                code = closing.disconnect.code
-                await self._send({"type": "websocket.close", "code": code, "reason": closing.reason})
-        except Exception:  # noqa: BLE001 - whatever a server raises when the client is gone
-            self._connection.close(DisconnectCode.WRITE_ERROR.code)
-
-    def _send_text(self, text: str) -> Awaitable[None]:
-        return self._send({"type": "websocket.send", "text": text})

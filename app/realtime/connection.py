@@ -19,7 +19,7 @@ from app.realtime.identity import UserContext
 from app.realtime.manager import UserManager
 from app.realtime.metrics import Metrics
 from app.realtime.modes import SessionRequired
-from app.realtime.outbound import OutboundQueue
+from app.realtime.outbound import OutboundQueue, Write
 from app.realtime.protocol import (
     PING,
     VERSION,
@@ -87,7 +87,6 @@ class ClientConnection:
         """Opened, with the time to authenticate not yet running."""
         self.id = str(uuid.uuid4())
         self.outbound = OutboundQueue(options.queue_bytes)
-        self.closing: Disconnect | None = None
         self._options = options
         self._services = services
         self._managers = managers
@@ -99,20 +98,23 @@ class ClientConnection:
         self._expiry: Timer | None = None
         self._awaits_pong = False
         self._positions_checked_at = services.clock.monotonic()
-        self._closed: Callable[[], None] | None = None
+        self._end: Callable[[Disconnect], Callable[[], Write]] | None = None
 
     @property
     def state(self) -> ConnectionState:
         """Where it is."""
         return self._state
 
-    def open(self, closed: Callable[[], None]) -> None:
-        """Start the time within which `connect` must come.
+    def open(self, send: Callable[[str], Write], end: Callable[[Disconnect], Callable[[], Write]]) -> None:
+        """Begin to write, and start the time within which `connect` must come.
 
         Args:
-            closed: called once, when the server ends the connection, so that the transport can follow.
+            send: writes a message.
+            end: called once, when the server ends the connection; what it returns writes the close frame when it is
+                time.
         """
-        self._closed = closed
+        self._end = end
+        self.outbound.open(send, lambda: self.close(DisconnectCode.WRITE_ERROR.code))
         self._metrics.connections.inc()
         self._timer = self._services.clock.call_later(
             self._options.authentication_seconds, lambda: self.disconnect(Disconnect(DisconnectCode.STALE))
@@ -137,13 +139,12 @@ class ClientConnection:
         """End the connection from this side: leave the manager now, say why to the client when the transport can."""
         if self._state is ConnectionState.CLOSED:
             return
-        # A copy: an exception that was raised keeps the frames it passed, and those hold the manager.
-        self.closing = Disconnect(reason.disconnect, reason.reason)
         self._metrics.disconnects.labels(str(reason.disconnect.code)).inc()
         self.close(reason.disconnect.code)
-        self.outbound.close(drop=reason.disconnect is DisconnectCode.SLOW)
-        if self._closed is not None:
-            self._closed()
+        if self._end is not None:
+            # A copy: an exception that was raised keeps the frames it passed, and those hold the manager.
+            end = self._end(Disconnect(reason.disconnect, reason.reason))
+            self.outbound.close(end, drop=reason.disconnect is DisconnectCode.SLOW)
 
     def close(self, code: int) -> None:
         """Leave everything: the client is gone, or about to be told to. Does not wait; harmless when repeated."""

@@ -1,10 +1,12 @@
-"""The way out of a connection: a bounded queue, and the one writer that empties it."""
+"""The way out of a connection: a bounded queue that writes itself out."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Generator
+from enum import Enum, auto
+from typing import Any
 
 from app.realtime.protocol import Frame
 
@@ -12,83 +14,197 @@ from app.realtime.protocol import Frame
 # message is still small enough to be passed on at once by whoever stands in between.
 MESSAGE_BYTES = 32 * 1024
 
+Write = Coroutine[Any, Any, None]
+
+
+class QueueState(Enum):
+    """Where a queue is.
+
+    Unopened: no transport yet. Idle: nothing waits. Due: written in this turn of the loop. Blocked: the transport is
+    full. Ended: nothing is written any more.
+    """
+
+    UNOPENED = auto()
+    IDLE = auto()
+    DUE = auto()
+    BLOCKED = auto()
+    ENDED = auto()
+
 
 class OutboundQueue:
     """Frames on their way to one client, bounded in bytes, including those being written.
 
-    Used in the event loop of its connection alone. `put` never waits; `write` is the only one that does.
+    All frames that are put in one turn of the event loop are written together at its end, by a plain call and not by a
+    task: an event costs neither a task nor a switch to one. Only while the transport is full does a task wait for it.
+
+    Used in the event loop of its connection alone. Nothing here waits.
 
     Args:
         limit: bytes that may wait.
     """
 
-    __slots__ = ("_closing", "_frames", "_limit", "_size", "_waiter")
+    __slots__ = (
+        "_closed",
+        "_end",
+        "_failed",
+        "_frames",
+        "_limit",
+        "_loop",
+        "_send",
+        "_size",
+        "_state",
+        "_task",
+        "_writing",
+    )
 
     def __init__(self, limit: int) -> None:
-        """Start empty and open."""
+        """Start empty, for frames to wait until there is a transport."""
         self._limit = limit
         self._frames: deque[Frame] = deque()
         self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._closing = False
+        self._writing = 0
+        self._state = QueueState.UNOPENED
+        self._closed = False
+        self._end: Callable[[], Write] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def size(self) -> int:
         """Bytes that wait or are being written."""
         return self._size
 
+    def open(self, send: Callable[[str], Write], failed: Callable[[], None]) -> None:
+        """Begin to write.
+
+        Args:
+            send: writes one message; its coroutine ends at once unless the transport is full.
+            failed: called once, when writing failed and no more is tried.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._send = send
+        self._failed = failed
+        self._state = QueueState.IDLE
+        self._make_due()
+
     def put(self, frame: Frame) -> bool:
         """Append a frame; False, and nothing is appended, when the client is too slow. After `close`: ignored."""
-        if self._closing:
+        if self._closed:
             return True
         size = self._size + frame.size
         if size > self._limit:
             return False
         self._size = size
         self._frames.append(frame)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._state is QueueState.IDLE:
+            self._state = QueueState.DUE
+            self._loop.call_soon(self._flush)
         return True
 
-    def close(self, *, drop: bool) -> None:
-        """Take no more part: the writer ends after what waits, or at once with `drop`."""
-        self._closing = True
-        if drop:
-            self._frames.clear()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def write(self, send: Callable[[str], Awaitable[None]]) -> None:
-        """Write until closed.
+    def close(self, end: Callable[[], Write], *, drop: bool) -> None:
+        """Take no more, and end after what waits, or at once with `drop`.
 
         Args:
-            send: writes one WebSocket text message; waits while the client's transport is full.
+            end: writes the close frame.
         """
-        frames, loop = self._frames, asyncio.get_running_loop()
-        while True:
-            if not frames:
-                if self._closing:
-                    return
-                self._waiter = loop.create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-                continue
-            frame = frames.popleft()
-            if not frames:
-                await send(frame.text)
-                self._size -= frame.size
-            else:
-                text, size = self._gather(frame)
-                await send(text)
-                self._size -= size
+        self._closed = True
+        self._end = end
+        if drop:
+            self._size = self._writing
+            self._frames.clear()
+        self._make_due()
 
-    def _gather(self, frame: Frame) -> tuple[str, int]:
-        texts, size, frames = [frame.text], frame.size, self._frames
+    def abort(self) -> None:
+        """Write nothing any more: the transport is gone. Called once, at the end."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._state is not QueueState.UNOPENED:
+            del self._send, self._failed  # the transport, and whoever owns this: no cycle may keep them
+        self._stop()
+
+    def _make_due(self) -> None:
+        if self._state is QueueState.IDLE:
+            self._state = QueueState.DUE
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        while self._state is QueueState.DUE:
+            write = self._next()
+            if write is None:
+                self._state = QueueState.ENDED if self._closed else QueueState.IDLE
+                return
+            try:
+                waits_for = write.send(None)
+            except StopIteration:
+                self._size -= self._writing
+                self._writing = 0
+            except Exception:  # noqa: BLE001 - whatever a server raises when the client is gone
+                self._fail()
+            else:
+                self._state = QueueState.BLOCKED
+                self._task = self._loop.create_task(self._finish(_Begun(write, waits_for)))
+
+    def _next(self) -> Write | None:
+        frames = self._frames
+        if not frames:
+            end, self._end = self._end, None
+            return None if end is None else end()
+        frame = frames.popleft()
+        if not frames:
+            self._writing = frame.size
+            return self._send(frame.text)
+        texts, size = [frame.text], frame.size
         while frames and size + frames[0].size <= MESSAGE_BYTES:
             frame = frames.popleft()
             texts.append(frame.text)
             size += frame.size
-        return "\n".join(texts), size
+        self._writing = size
+        return self._send("\n".join(texts))
+
+    async def _finish(self, begun: _Begun) -> None:
+        try:
+            await begun
+        except Exception:  # noqa: BLE001 - as above
+            self._fail()
+            return
+        self._size -= self._writing
+        self._writing = 0
+        self._task = None
+        self._state = QueueState.DUE
+        self._flush()
+
+    def _fail(self) -> None:
+        self._stop()
+        self._failed()
+
+    def _stop(self) -> None:
+        self._closed = True
+        self._state = QueueState.ENDED
+        self._frames.clear()
+
+
+class _Begun:
+    """Goes on, in a task, with a coroutine that was begun outside of one.
+
+    Args:
+        coroutine: what was begun.
+        waits_for: the future that it stopped at.
+    """
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Write, waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        coroutine, waits_for = self._coroutine, self._waits_for
+        try:
+            while True:
+                try:
+                    value = yield waits_for
+                except BaseException as error:  # noqa: BLE001 - a cancellation, most of all, belongs to the coroutine
+                    waits_for = coroutine.throw(error)
+                else:
+                    waits_for = coroutine.send(value)
+        except StopIteration:
+            return
