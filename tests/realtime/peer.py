@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from app.realtime.codes import Disconnect
 from app.realtime.connection import ClientConnection
+from app.realtime.outbound import Write
 from containers import GatewayContainer
 from tests.gateway import token
 
@@ -24,6 +27,9 @@ class Peer:
     Attributes:
         connection: the connection.
         messages: what came and was not taken, in order.
+        told_to_close: how often the server said that it ends the connection.
+        close_code: what it said; None while it has not.
+        close_frames: close frames that came.
     """
 
     def __init__(self, container: GatewayContainer) -> None:
@@ -31,13 +37,14 @@ class Peer:
         self.connection: ClientConnection = container.connection()
         self.messages: list[dict[str, Any]] = []
         self.told_to_close = 0
+        self.close_code: int | None = None
+        self.close_frames = 0
         self._ids = 0
-        self._writer: asyncio.Task[None] | None = None
+        self._left = False
 
     async def __aenter__(self) -> Peer:
         """Open the connection."""
-        self.connection.open(self._close)
-        self._writer = asyncio.create_task(self.connection.outbound.write(self._send))
+        self.connection.open(self._send, self._end)
         return self
 
     async def __aexit__(
@@ -48,15 +55,10 @@ class Peer:
 
     def leave(self) -> None:
         """Go away; harmless when repeated."""
-        self.connection.close(3000)
-        if self._writer is not None:
-            self._writer.cancel()
-
-    @property
-    def close_code(self) -> int | None:
-        """Code with which the server ended the connection; None while it has not."""
-        closing = self.connection.closing
-        return None if closing is None else closing.disconnect.code
+        if not self._left:
+            self._left = True
+            self.connection.close(3000)
+            self.connection.outbound.abort()
 
     async def connect(self, user: str | None, *, subs: dict[str, Any] | None = None, **claims: Any) -> dict[str, Any]:
         """Connect as a user; the result."""
@@ -109,8 +111,13 @@ class Peer:
         publications = [publication["data"] for publication in self.pushes("pub")]
         return [data["data"] if isinstance(data, dict) and "at" in data else data for data in publications]
 
-    def _close(self) -> None:
+    def _end(self, reason: Disconnect) -> Callable[[], Write]:
         self.told_to_close += 1
+        self.close_code = reason.disconnect.code
+        return self._close
+
+    async def _close(self) -> None:
+        self.close_frames += 1
 
     async def _send(self, text: str) -> None:
         self.messages.extend(json.loads(line) for line in text.split("\n"))

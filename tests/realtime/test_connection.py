@@ -217,11 +217,10 @@ async def test_a_client_whose_queue_is_too_small_for_the_answer_gets_no_ping(clo
     container = build_container(clock=clock, limits={"queue_bytes": 4096})
     names = [f"{'c' * 100}{number}" for number in range(60)]
     connect = {"id": 1, "connect": {"token": token("alice", channels=names)}}
-    peer = Peer(container)
-    peer.connection.open(lambda: None)
-    await peer.connection.receive(json.dumps(connect))
-    assert peer.close_code == 3008
-    assert clock.pending == 1  # the broker's
+    async with Peer(container) as peer:
+        await peer.send(json.dumps(connect))
+        assert (peer.close_code, peer.messages, peer.close_frames) == (3008, [], 1)
+        assert clock.pending == 1  # the broker's
 
 
 async def test_positions_that_cannot_be_checked_are_checked_the_next_time(
