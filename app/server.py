@@ -48,7 +48,8 @@ def listen(host: str, port: int) -> socket.socket:
         ListenError: the address is taken, not ours or unknown.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named for asyncio, which else leaves Nagle's algorithm on: 40 ms for every response but the first.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # Elsewhere it would let two servers share the port.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -74,11 +74,18 @@ async def test_an_overridden_broker_takes_the_publishes() -> None:
     assert (await container.manager(ALICE).emit("hello", 1)).offset == 1
 
 
-def test_overridden_settings_reach_every_part() -> None:
+async def test_overridden_settings_reach_what_is_made_of_them() -> None:
     container = gateway_container()
-    with override(container, settings=Settings(lifecycle={"events_per_user": 1})):
-        assert container.manager(ALICE).record.events.maxlen == 1
-    assert container.manager(ALICE).record.events.maxlen == 64
+
+    async def kept() -> int:
+        for number in range(3):
+            await container.manager(ALICE).emit("count", number)
+        (stream,) = await container.broker().streams(ALICE.key)
+        return stream.publications
+
+    with override(container, settings=Settings(history={"size": 1})):
+        assert await kept() == 1
+    assert await kept() == 3
 
 
 def test_an_overridden_mode_is_everybodys_whatever_their_claims_say() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -144,3 +145,9 @@ async def test_a_command_that_is_refused_is_counted_by_its_code() -> None:
             await client.send({"id": 1, "connect": {"token": token("alice", secret="x" * 32)}})
             assert (await client.closed())[0] == 3500
         assert 'bulkhead_disconnects_total{code="3500"} 1.0' in (await api.get("/metrics")).text
+
+
+async def test_answers_on_a_connection_that_is_kept_alive_do_not_wait_for_one_another() -> None:
+    async with serving() as gateway, gateway.api() as api:
+        seconds = [(await api.get("/ready")).elapsed.total_seconds() for _ in range(15)]
+    assert statistics.median(seconds) < 0.03, "Nagle's algorithm and delayed acknowledgements add 40 ms"
