@@ -13,6 +13,8 @@ from app.realtime.clock import Clock
 from app.realtime.identity import check_id
 from app.realtime.protocol import encode, one_line
 
+TYPES = 1000
+
 
 class InvalidData(ValueError):
     """The data of an event is bytes that are no JSON. `why` names the place and not the content."""
@@ -47,6 +49,7 @@ class Envelopes:
         self._max_bytes = max_bytes
         self._prefix = secrets.token_hex(6)
         self._serials = itertools.count(1)
+        self._types: dict[str, str] = {}
 
     def seal(self, type_: str, data: Any, thread_id: str | None = None) -> str:
         """An event as JSON on one line.
@@ -66,11 +69,18 @@ class Envelopes:
         text = _text(data)
         if len(text) * 4 > self._max_bytes and (size := len(text.encode())) > self._max_bytes:
             raise EventTooLarge(size, self._max_bytes)
+        head = self._types.get(type_) or self._head(type_)
         thread = "" if thread_id is None else f',"thread_id":{encode(check_id("thread_id", thread_id))}'
         return (
-            f'{{"type":{encode(check_id("type", type_))},"data":{text}{thread},'
-            f'"id":"{self._prefix}{next(self._serials):x}","at":{int(self._clock.time() * 1000)}}}'
+            f'{head}{text}{thread},"id":"{self._prefix}{next(self._serials):x}","at":{int(self._clock.time() * 1000)}}}'
         )
+
+    def _head(self, type_: str) -> str:
+        head = f'{{"type":{encode(check_id("type", type_))},"data":'
+        # An application has few types and sends each many times; whoever has more pays for each.
+        if len(self._types) < TYPES:
+            self._types[type_] = head
+        return head
 
 
 _json = msgspec.json.Decoder(Raw)

@@ -39,15 +39,19 @@ class LifecycleRecord:
         size: events kept here; the oldest go first.
     """
 
-    __slots__ = ("__weakref__", "_log", "events")
+    __slots__ = ("__weakref__", "_log", "_size", "events")
 
     def __init__(self, log: LifecycleLog[Any], size: int) -> None:
         """Start empty."""
         self._log = log
-        self.events: deque[LifecycleEvent] = deque(maxlen=size)
+        self._size = size
+        # A list: most records hold two or three events, for which a deque would take ten times the memory.
+        self.events: list[LifecycleEvent] = []
 
     def append(self, event: str, key: str, detail: str = "") -> None:
         """Record an event here and in the log."""
+        if len(self.events) == self._size:
+            del self.events[0]
         self.events.append(self._log.append(event, key, detail))
 
 

@@ -124,6 +124,7 @@ class UserManager:
         "auth_token",
         "context",
         "key",
+        "personal_channel",
         "record",
     )
 
@@ -145,6 +146,7 @@ class UserManager:
         self.auth_token = token_issuer.verify(auth_token, key)
         self.key = key
         self.context = context
+        self.personal_channel = f"#{context.subject}"
         self.record = record
         self._mode = mode
         self._make_mode = make_mode
@@ -165,11 +167,6 @@ class UserManager:
     def connections(self) -> ConnectionTable:
         """The connections now."""
         return self._connections
-
-    @property
-    def personal_channel(self) -> str:
-        """Channel of events that name none."""
-        return f"#{self.context.subject}"
 
     async def emit(self, type: str, data: Any, thread_id: str | None = None, channel: str | None = None) -> Published:
         """Publish an event to the user's stream: every connection gets it once, in order; a lost one recovers it.

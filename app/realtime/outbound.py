@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum, auto
 from typing import Any
@@ -60,7 +59,8 @@ class OutboundQueue:
     def __init__(self, limit: int) -> None:
         """Start empty, for frames to wait until there is a transport."""
         self._limit = limit
-        self._frames: deque[Frame] = deque()
+        # A list: nearly always empty or of one, for which a deque would take ten times the memory.
+        self._frames: list[Frame] = []
         self._size = 0
         self._writing = 0
         self._state = QueueState.UNOPENED
@@ -148,15 +148,18 @@ class OutboundQueue:
         if not frames:
             end, self._end = self._end, None
             return None if end is None else end()
-        frame = frames.popleft()
-        if not frames:
+        if len(frames) == 1:
+            frame = frames.pop()
             self._writing = frame.size
             return self._send(frame.text)
-        texts, size = [frame.text], frame.size
-        while frames and size + frames[0].size <= MESSAGE_BYTES:
-            frame = frames.popleft()
+        texts: list[str] = []
+        size = 0
+        for frame in frames:
+            if texts and size + frame.size > MESSAGE_BYTES:
+                break
             texts.append(frame.text)
             size += frame.size
+        del frames[: len(texts)]
         self._writing = size
         return self._send("\n".join(texts))
 

@@ -121,7 +121,7 @@ class Publisher(Generic[M]):
         self._retry_after = retry_after
         self._yield_bytes = yield_bytes
         self._unyielded = 0
-        self._published = metrics.publications
+        self._metrics = metrics
         self._queued = metrics.queued
         self._refused = metrics.refused
         self.seal = envelopes.seal
@@ -185,7 +185,7 @@ class Publisher(Generic[M]):
         if mode is ModeKind.DEGRADED or key in self._backlog:
             return self._wait(key, channel, data, info, idempotency_key)
         result = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
-        self._published.inc()
+        self._metrics.published += 1
         self._unyielded += len(data)
         if self._unyielded > self._yield_bytes:
             await self._yield()
@@ -291,7 +291,7 @@ class Publisher(Generic[M]):
             # It could never go out, and whatever is behind it would wait for ever.
             self._refused.labels("streams").inc()
             return 0
-        self._published.inc()
+        self._metrics.published += 1
         return 0 if result.duplicate else result.position.offset
 
     def _deliver_waiting(self, key: str, seen_until: int) -> None:

@@ -59,7 +59,8 @@ class Stream:
     expires: float
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     top: int = 0
-    publications: deque[Publication] = field(default_factory=deque)
+    # An empty deque takes more memory than all the rest of a stream, and many streams are only a position.
+    publications: deque[Publication] | tuple[()] = ()
     weight: int = 0
 
     @property
@@ -245,6 +246,9 @@ class Streams:
             return
         if len(kept) == self._size:
             self._drop_oldest(stream)
+            kept = stream.publications
+        if not isinstance(kept, deque):
+            kept = stream.publications = deque()
         kept.append(publication)
         user.kept[stream] = None
         user.kept.move_to_end(stream)
@@ -262,11 +266,14 @@ class Streams:
                 self._settle(oldest)
 
     def _drop_oldest(self, stream: Stream) -> None:
-        dropped = weight(stream.publications.popleft())
+        kept = stream.publications
+        assert isinstance(kept, deque)
+        dropped = weight(kept.popleft())
         stream.weight -= dropped
         stream.user.weight -= dropped
         self.bytes -= dropped
-        if not stream.publications:
+        if not kept:
+            stream.publications = ()
             del stream.user.kept[stream]
 
     def _empty(self, stream: Stream) -> None:
@@ -274,7 +281,7 @@ class Streams:
             stream.user.weight -= stream.weight
             self.bytes -= stream.weight
             stream.weight = 0
-            stream.publications.clear()
+            stream.publications = ()
             del stream.user.kept[stream]
 
     def _settle(self, stream: Stream) -> None:
