@@ -140,17 +140,19 @@ class ClientConnection:
         if self._state is ConnectionState.CLOSED:
             return
         self._metrics.disconnects.labels(str(reason.disconnect.code)).inc()
+        end = self._end
         self.close(reason.disconnect.code)
-        if self._end is not None:
+        if end is not None:
             # A copy: an exception that was raised keeps the frames it passed, and those hold the manager.
-            end = self._end(Disconnect(reason.disconnect, reason.reason))
-            self.outbound.close(end, drop=reason.disconnect is DisconnectCode.SLOW)
+            write_end = end(Disconnect(reason.disconnect, reason.reason))
+            self.outbound.close(write_end, drop=reason.disconnect is DisconnectCode.SLOW)
 
     def close(self, code: int) -> None:
         """Leave everything: the client is gone, or about to be told to. Does not wait; harmless when repeated."""
         if self._state is ConnectionState.CLOSED:
             return
         self._state = ConnectionState.CLOSED
+        self._end = None  # the transport, which owns this: no cycle may keep them
         self._metrics.connections.dec()
         for timer in (self._timer, self._expiry):
             if timer is not None:

@@ -181,6 +181,7 @@ class OutboundQueue:
 
     def _stop(self) -> None:
         self._closed = True
+        self._end = None
         self._state = QueueState.ENDED
         self._frames.clear()
 

@@ -42,14 +42,14 @@ class Watched(Client):
             *(f"#{other}" for other in others),
             *(word(user, sibling) for sibling in siblings),
         )
-        self.frames = 0
+        self.searched = 0
         self.canaries = 0
 
     async def frame(self) -> str:
         """The next message, if it is this device's to see."""
         text = await super().frame()
         assert not any(found in text for found in self.forbidden), text
-        self.frames += 1
+        self.searched += 1
         self.canaries += text.count("<canary of")
         return text
 
