@@ -1,0 +1,249 @@
+"""An audit of living objects: what one owner can reach that is another's, too.
+
+Owners are the instances that must share nothing, such as those of a :class:`~providers.PerKey`. See
+:mod:`providers.reach` for what is walked and where a walk ends.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from . import readers
+from .errors import describe
+from .reach import Reader, walk
+from .report import Finding, Place, Report
+
+# Objects that are read, and referents that are looked at, before the clock is asked again.
+OBJECTS = 64
+REFERENTS = 512
+
+
+def audit(
+    *owners: object,
+    shared: Iterable[object] = (),
+    stop: tuple[type, ...] = (),
+    name: Callable[[Any], str] | None = None,
+    limit: int = 100,
+) -> Report:
+    """Walk what the owners reach, at once, and report each mutable object that two of them reach.
+
+    The time is linear in the number of objects. It blocks; see :class:`Audit` for one that does not. Call it in the
+    thread that uses the objects.
+
+    :param owners: instances that must share nothing.
+    :param shared: objects that all may reach, such as :func:`~providers.sharing.shared_objects` of their container.
+    :param stop: classes of a framework whose objects all may reach.
+    :param name: gives the name of an owner for the report; default: its class and number.
+    :param limit: findings of each sort that are listed at most.
+
+    >>> from providers.audit import audit
+    >>> class Manager:
+    ...     def __init__(self, events: list[str]) -> None:
+    ...         self.events = events
+    >>> events: list[str] = []
+    >>> print(audit(Manager(events), Manager(events)).shared[0])
+    Manager #1: Manager.events and Manager #2: Manager.events are one builtins.list
+    >>> audit(Manager([]), Manager([])).isolated
+    True
+    """
+    running = Audit(owners, shared=shared, stop=stop, name=name, limit=limit)
+    running.step(float("inf"))
+    return running.report()
+
+
+class Audit:
+    """An audit in steps, for an event loop that has other things to do between them.
+
+    It holds the owners weakly, and between two owners nothing else of them: an owner that goes in the meantime is gone.
+    What looks shared is walked again before it is reported, so that objects which were moved, or whose memory was used
+    again, raise no alarm. Parameters are those of :func:`audit`.
+
+    >>> from providers.audit import Audit
+    >>> owners = [set(), set()]
+    >>> running = Audit(owners)
+    >>> while not running.step(0.002):
+    ...     pass  # wait here, for the share of time that others are to have
+    >>> running.report().owners
+    2
+    """
+
+    def __init__(
+        self,
+        owners: Iterable[object],
+        *,
+        shared: Iterable[object] = (),
+        stop: tuple[type, ...] = (),
+        name: Callable[[Any], str] | None = None,
+        limit: int = 100,
+    ) -> None:
+        distinct = {id(owner): owner for owner in owners}
+        self._roots = [_hold(owner) for owner in distinct.values()]
+        self._owner_of: dict[int, int] = {key: number for number, key in enumerate(distinct)}
+        self._reader = Reader(shared, stop)
+        self._name = name
+        self._limit = limit
+        self._leads_to: dict[int, tuple[object, list[object]]] = {}
+        self._references: list[tuple[Any, int]] = []
+        self._leaks: dict[int, _Leak] = {}
+        self._weak_leaks: dict[int, _Leak] = {}
+        self._walked = 0
+        self._truncated = False
+        self._steps = self._run()
+
+    def step(self, seconds: float) -> bool:
+        """Go on for a number of seconds; whether the audit is over.
+
+        It stops after some dozen objects more, which takes a fraction of a millisecond.
+        """
+        end = time.perf_counter() + seconds
+        return all(time.perf_counter() < end for _ in self._steps)
+
+    def report(self) -> Report:
+        """What was found so far."""
+        return Report(
+            owners=self._walked,
+            objects=len(self._owner_of),
+            shared=tuple(leak.finding() for leak in self._leaks.values()),
+            weak=tuple(leak.finding() for leak in self._weak_leaks.values()),
+            unread=tuple(sorted(self._reader.unread)),
+            truncated=self._truncated,
+        )
+
+    def _run(self) -> Iterator[None]:
+        for number, hold in enumerate(self._roots):
+            if (root := hold()) is not None:
+                yield from self._walk(number, root)
+                self._walked += 1
+                del root
+        yield from self._compare_references()
+
+    def _walk(self, number: int, root: object) -> Iterator[None]:
+        found = [root]  # alive until the walk ends, so that no id among them means two objects
+        foreign: set[int] = set()
+        position = 0
+        while position < len(found):
+            batch = found[position : position + OBJECTS]
+            position += len(batch)
+            referents = self._reader.read(batch)
+            for start in range(0, len(referents), REFERENTS):
+                for suspect in self._visit(referents[start : start + REFERENTS], number, found, foreign):
+                    if not (yield from self._confirm(suspect, number)):
+                        self._owner_of[id(suspect)] = number
+                        found.append(suspect)
+                yield
+
+    def _visit(self, referents: list[object], number: int, found: list[object], foreign: set[int]) -> list[object]:
+        """Note what the owner reaches first, and give what another one has reached before it."""
+        owner_of, kind_of = self._owner_of, self._reader.kind
+        suspects: list[object] = []
+        for referent in referents:
+            kind = kind_of(referent)
+            if kind is None:
+                continue
+            key = id(referent)
+            first = owner_of.setdefault(key, -1)
+            if first == number or key in foreign:
+                continue
+            if first == -1:
+                owner_of[key] = number
+                found.append(referent)
+            else:
+                foreign.add(key)
+                if kind.mutable:
+                    suspects.append(referent)
+                else:
+                    suspects += self._visit(self._behind(referent), number, found, foreign)
+            if kind.weak:
+                self._references.append((referent, number))
+        return suspects
+
+    def _behind(self, value: object) -> list[object]:
+        """The mutable objects and the weak references to which one leads that cannot change itself.
+
+        Remembered, as all owners have their classes and functions in common; but nothing is kept alive that can change,
+        unless a class does so anyway.
+        """
+        if (remembered := self._leads_to.get(id(value))) is not None:
+            return remembered[1]
+        seen: dict[int, object] = {id(value): value}
+        waiting, ends = [value], list[object]()
+        while waiting:
+            for referent in self._reader.read((waiting.pop(),)):
+                kind = self._reader.kind(referent)
+                if kind is not None and id(referent) not in seen:
+                    seen[id(referent)] = referent
+                    (ends if kind.mutable or kind.weak else waiting).append(referent)
+        if not ends or isinstance(value, type):
+            self._leads_to[id(value)] = value, ends
+        return ends
+
+    def _confirm(self, suspect: object, number: int) -> Generator[None, None, bool]:
+        """Whether the owner and the first one to reach the object both reach it now."""
+        return self._compare(self._leaks, suspect, self._owner_of[id(suspect)], number, weak=False)
+
+    def _compare_references(self) -> Iterator[None]:
+        """Find the objects that one owner reaches weakly and another one in any way."""
+        first_weak: dict[int, int] = {}
+        for reference, number in self._references:
+            yield
+            target = readers.target(reference)
+            kind = self._reader.kind(target)
+            if kind is None or not kind.mutable or id(target) in self._leaks:
+                continue
+            first = self._owner_of.get(id(target))
+            if first is None:
+                first = first_weak.setdefault(id(target), number)
+            if first != number:
+                yield from self._compare(self._weak_leaks, target, first, number, weak=True)
+
+    def _compare(
+        self, leaks: dict[int, _Leak], value: object, first: int, second: int, *, weak: bool
+    ) -> Generator[None, None, bool]:
+        if (leak := leaks.get(id(value))) is not None:
+            leak.owners.add(second)
+            return True
+        if len(leaks) >= self._limit:
+            self._truncated = True
+            return True
+        places: list[Place] = []
+        for number in sorted((first, second)):
+            path = yield from self._path(number, value, weak=weak)
+            if path is None:
+                return False
+            places.append(Place(self._owner_name(number), path))
+        leaks[id(value)] = _Leak(value, places[0], places[1], {first, second}, weak)
+        return True
+
+    def _path(self, number: int, value: object, *, weak: bool) -> Generator[None, None, str | None]:
+        root = self._roots[number]()
+        for count, reached in enumerate(() if root is None else walk(root, self._reader)):
+            if reached.object is value and (weak or not reached.weak):
+                return reached.path
+            if count % OBJECTS == 0:
+                yield
+        return None
+
+    def _owner_name(self, number: int) -> str:
+        owner = self._roots[number]()
+        return self._name(owner) if self._name is not None else f"{type(owner).__name__} #{number + 1}"
+
+
+class _Leak(NamedTuple):
+    value: object  # kept, so that its id stays its own
+    first: Place
+    second: Place
+    owners: set[int]
+    weak: bool
+
+    def finding(self) -> Finding:
+        return Finding(describe(type(self.value)), self.first, self.second, len(self.owners), self.weak)
+
+
+def _hold(owner: object) -> Callable[[], object | None]:
+    try:
+        return weakref.ref(owner)
+    except TypeError:  # no weak references to it: it is kept
+        return lambda: owner

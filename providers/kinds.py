@@ -1,0 +1,203 @@
+"""What an object of a type is to a walk: skipped, walked and changeable, or walked and unchangeable.
+
+The rules about types are here and nowhere else. A rule that keeps a walk out of something is a *stop*; there are five,
+each a constant with the reason, and the walk reads whatever no rule knows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import gc
+import ipaddress
+import logging
+import operator
+import pathlib
+import re
+import struct
+import sys
+import types
+import typing
+import uuid
+import weakref
+import zoneinfo
+from asyncio import AbstractEventLoop, BaseProtocol, BaseTransport
+from collections import namedtuple
+from collections.abc import Callable, Collection
+from contextvars import Context, ContextVar
+from typing import Any, NamedTuple
+
+from dependency_injector.containers import Container, DynamicContainer
+from dependency_injector.providers import Provider
+
+from . import readers
+
+ATOMS = frozenset(
+    {type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, range, object}
+    | {datetime.date, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo, decimal.Decimal, fractions.Fraction}
+    | {uuid.UUID, uuid.SafeUUID, re.Pattern, struct.Struct, types.CodeType}
+    | {pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath}
+    | {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network}
+    | {types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType}
+    | {types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(namedtuple("One", "field"))["field"])}
+)
+"""Types whose objects cannot change and refer to nothing that can."""
+
+PYDANTIC_VALUES = frozenset({"pydantic.types", "pydantic.networks", "pydantic_core._pydantic_core"})
+"""Modules of values (secrets, URLs) that offer no way to change them. By name: this package does not need Pydantic."""
+
+STOP_WIRING = (Provider, Container, DynamicContainer)
+"""Stop: providers and containers. What they hand out is the matter of the proof of the wiring."""
+
+STOP_INTERPRETER = (types.ModuleType, decimal.Context, types.GenericAlias, types.UnionType)
+"""Stop: modules and what is of a process by the language. Code of all users runs in them; see also `readers`, where
+the globals of a function and the callers of a frame are left out."""
+
+STOP_LOOP = (AbstractEventLoop,)
+"""Stop: the event loop, which holds every task there is."""
+
+STOP_TRANSPORT = (BaseTransport, BaseProtocol)
+"""Stop, but no excuse: transports and their protocols lead into the server, to all connections. One that two owners
+reach is still reported."""
+
+
+class Kind(NamedTuple):
+    """What is to be known about the objects of a type.
+
+    Attributes:
+        mutable: an object can change, so two owners must not share it. What is not mutable is still walked.
+        read: gives what an object refers to.
+        weak: an object refers weakly to what `readers.target` gives.
+        known: False for a foreign type that hides what its objects refer to.
+        empty: an object without attributes is not mutable: nothing in its class would give it any.
+    """
+
+    mutable: bool
+    read: Callable[[Any], Collection[object]] = gc.get_referents
+    weak: bool = False
+    known: bool = True
+    empty: bool = False
+
+
+EMPTY = Kind(False)
+"""The kind of an object without attributes, such as a sentinel or a clock, whose class has `Kind.empty`."""
+
+EXACT: types.MappingProxyType[type, Kind] = types.MappingProxyType(
+    {
+        tuple: Kind(False),
+        frozenset: Kind(False),
+        slice: Kind(False),
+        datetime.datetime: Kind(False, readers.timezone),
+        datetime.time: Kind(False, readers.timezone),
+        types.FunctionType: Kind(False, readers.function),
+        types.BuiltinFunctionType: Kind(False),
+        types.MethodType: Kind(False),
+        types.MethodWrapperType: Kind(False),
+        types.MappingProxyType: Kind(False, readers.proxied),
+        types.CoroutineType: Kind(True, readers.suspended),
+        types.GeneratorType: Kind(True, readers.suspended),
+        types.AsyncGeneratorType: Kind(True, readers.suspended),
+        types.FrameType: Kind(True, readers.frame),
+        functools.partial: Kind(False, readers.partial),
+        functools.partialmethod: Kind(False, readers.partial),
+        functools.cached_property: Kind(False, readers.func),
+        functools.singledispatchmethod: Kind(False, readers.func),
+        operator.itemgetter: Kind(False),
+        operator.attrgetter: Kind(False),
+        operator.methodcaller: Kind(False),
+        property: Kind(False),
+        classmethod: Kind(False, readers.wrapped),
+        staticmethod: Kind(False, readers.wrapped),
+        memoryview: Kind(True, readers.viewed),
+        Context: Kind(True, readers.context),
+        ContextVar: Kind(False),
+        weakref.finalize: Kind(True, readers.finalizer),
+        weakref.ProxyType: Kind(False, weak=True),
+        weakref.CallableProxyType: Kind(False, weak=True),
+    }
+)
+
+
+def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
+    """Tell the kind of a type; None for one whose objects are skipped: atoms and what is behind a stop.
+
+    Args:
+        type_: exact type of the objects.
+        stop: further classes of which no object is walked or mutable.
+    """
+    if type_ in ATOMS or issubclass(type_, (*STOP_WIRING, *STOP_INTERPRETER, *STOP_LOOP, *stop)):
+        return None
+    if (kind := EXACT.get(type_)) is not None:
+        return kind
+    if issubclass(type_, type):
+        return _class_kind(type_)
+    if type_.__module__ == typing.__name__:  # type variables and aliases
+        return None
+    if issubclass(type_, weakref.ref):
+        return Kind(False, weak=True)
+    if issubclass(type_, STOP_TRANSPORT) or (hasattr(type_, "get_extra_info") and hasattr(type_, "get_protocol")):
+        return Kind(True, readers.nothing)
+    if issubclass(type_, logging.Logger):
+        return Kind(False, readers.logger)
+    if issubclass(type_, logging.Filter) or is_frozen(type_) or is_stateless_descriptor(type_):
+        return Kind(False, readers.fields)
+    if type_.__flags__ & readers.HAS_REFERENTS:
+        return Kind(True, empty=_is_bare(type_))
+    known = hasattr(type_, "__struct_fields__") or type_.__module__.partition(".")[0] in sys.stdlib_module_names
+    return Kind(True, readers.members, known=known)
+
+
+def _class_kind(metaclass: type) -> Kind | None:
+    wiring = any(base.__module__ == Container.__module__ for base in metaclass.__mro__)
+    return None if wiring else Kind(False, readers.class_attributes)
+
+
+def is_frozen(type_: type) -> bool:
+    """Tell whether objects of a type cannot be changed by assignment; what they refer to may still be mutable.
+
+    So are enum members, tuples and other builtin values of classes without attributes, frozen dataclasses, frozen
+    models of Pydantic, frozen structs of msgspec, and objects without any state.
+    """
+    if issubclass(type_, enum.Enum):
+        return True
+    if (parameters := type_.__dict__.get("__dataclass_params__")) is not None:  # a plain subclass is not frozen
+        return bool(parameters.frozen)
+    if (struct_config := getattr(type_, "__struct_config__", None)) is not None:
+        return bool(struct_config.frozen)
+    if hasattr(type_, "__pydantic_fields__"):
+        return bool(getattr(type_, "model_config", {}).get("frozen"))
+    if type_.__module__ in PYDANTIC_VALUES:
+        return True
+    builtin = (tuple, frozenset, str, bytes, int, float, complex, datetime.date, datetime.time, datetime.timedelta)
+    return not _has_attributes(type_) and (
+        issubclass(type_, (*builtin, datetime.tzinfo, pathlib.PurePath))
+        or (type_.__basicsize__ == object.__basicsize__ and not type_.__itemsize__)
+    )
+
+
+def _has_attributes(type_: type) -> bool:
+    if type_.__dictoffset__:
+        return True
+    classes = (class_ for class_ in type_.__mro__ if class_.__module__.partition(".")[0] not in sys.stdlib_module_names)
+    return any(isinstance(value, types.MemberDescriptorType) for class_ in classes for value in vars(class_).values())
+
+
+def _is_bare(type_: type) -> bool:
+    """Tell whether objects of a type have nothing but attributes, and their class assigns none."""
+    room = object.__basicsize__ + 2 * struct.calcsize("P")  # for the namespace and for weak references
+    if type_.__basicsize__ > room or type_.__itemsize__ or readers.slots(type_):
+        return False
+    functions = (value for class_ in type_.__mro__ for value in vars(class_).values())
+    return not any(
+        readers.stores_on_first_argument(value.__code__) for value in functions if isinstance(value, types.FunctionType)
+    )
+
+
+def is_stateless_descriptor(type_: type) -> bool:
+    """Tell whether objects of a type are descriptors that, as their code reads, store nothing on themselves."""
+    accessors = [getattr(type_, name, None) for name in ("__get__", "__set__", "__delete__")]
+    functions = [accessor for accessor in accessors if isinstance(accessor, types.FunctionType)]
+    return bool(functions) and not any(readers.stores_on_first_argument(function.__code__) for function in functions)

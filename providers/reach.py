@@ -1,0 +1,158 @@
+"""What an object reaches: everything that code could get at, given the object alone.
+
+Attributes, slots, containers, closures, bound methods, default arguments, class attributes, partials, frames of
+suspended coroutines, tasks, contexts, tracebacks: whatever the garbage collector knows an object to refer to, and what
+it does not know besides. No code of the objects runs, and they are left as they were.
+
+A walk ends at atoms (``kinds.ATOMS``) and at the stops (``kinds.STOP_...``, ``readers.CLASS_METADATA``,
+``readers.LOGGER_ATTRIBUTES``; globals of functions and callers of frames, see :mod:`providers.readers`). It does not
+pass through weak references; what they refer to is counted apart.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from . import labels, readers
+from .errors import describe
+from .kinds import EMPTY, Kind, classify
+
+
+class Reached:
+    """An object that was reached, and the way to it.
+
+    :ivar object: the object.
+    :ivar parent: what refers to it; None for the root.
+    :ivar mutable: it can change, so that to share it is to share what is written to it.
+    :ivar weak: it was reached by a weak reference alone, and the walk did not go on behind it.
+    """
+
+    __slots__ = ("mutable", "object", "parent", "weak")
+
+    def __init__(self, object: Any, parent: Reached | None, mutable: bool, weak: bool = False) -> None:
+        self.object = object
+        self.parent = parent
+        self.mutable = mutable
+        self.weak = weak
+
+    @property
+    def path(self) -> str:
+        """The way from the root, such as ``Manager.record.events[0]``.
+
+        Names of attributes, variables and types are shown; keys and other contents never are. ``.?`` is a step that has
+        no name. Read it before the objects change.
+        """
+        way: list[object] = []
+        step: Reached | None = self
+        while step is not None:
+            way.append(step.object)
+            step = step.parent
+        return labels.path(way[::-1])
+
+
+class Reader:
+    """Reads objects, and remembers for its own lifetime what kind their types are.
+
+    :param shared: objects that are nobody's own: skipped, as is what they refer to. One that cannot change itself (a
+        tuple, a bound method) stands for what it holds.
+    :param stop: classes whose objects are skipped in the same way.
+    :ivar unread: names of types whose objects may refer to others in a way that cannot be read.
+    """
+
+    __slots__ = ("_kinds", "_shared", "_stop", "unread")
+
+    def __init__(self, shared: Iterable[object] = (), stop: tuple[type, ...] = ()) -> None:
+        self._kinds: dict[type, Kind | None] = {}
+        self._shared: dict[int, object] = {}
+        self._stop = stop
+        self.unread: set[str] = set()
+        waiting = list(shared)
+        while waiting:
+            value = waiting.pop()
+            kind = self.kind(value)
+            if kind is not None:
+                self._shared[id(value)] = value
+                if not kind.mutable and not isinstance(value, type):
+                    waiting += kind.read(value)
+
+    def kind(self, value: object) -> Kind | None:
+        """The kind of an object; None for one that is skipped: an atom, behind a stop, or shared."""
+        if id(value) in self._shared:
+            return None
+        kind = self.kind_of(type(value))
+        if kind is not None and kind.empty and all(part is type(value) for part in gc.get_referents(value)):
+            return EMPTY
+        return kind
+
+    def kind_of(self, type_: type) -> Kind | None:
+        """The kind of the objects of a type; None for one whose objects are skipped."""
+        try:
+            return self._kinds[type_]
+        except KeyError:
+            kind = self._kinds[type_] = classify(type_, self._stop)
+            if kind is not None and not kind.known:
+                self.unread.add(describe(type_))
+            return kind
+
+    def read(self, values: Iterable[object]) -> list[object]:
+        """Everything that some objects refer to, in no order; those of one kind are read at once."""
+        plain: list[object] = []
+        found: list[object] = []
+        for value in values:
+            kind = self.kind_of(type(value))
+            if kind is None:
+                continue
+            if kind.read is gc.get_referents:
+                plain.append(value)
+            else:
+                found += kind.read(value)
+        found += gc.get_referents(*plain)
+        return found
+
+
+def reachable(root: object, *, shared: Collection[object] = (), stop: tuple[type, ...] = ()) -> Iterator[Reached]:
+    """Give the object and everything that it reaches, each once, by one of the shortest ways; weakly reached ones last.
+
+    :param root: where to begin; it is walked even if it is one of `shared`.
+    :param shared: objects to skip with all that only they refer to, such as :func:`providers.audit.shared_objects`.
+    :param stop: classes whose objects to skip likewise.
+
+    Atoms (numbers, strings, None and their like) are not given. Objects are compared by identity: two roots share what
+    is reached from both, is mutable and is not weak. The walk keeps everything alive that it has reached; drop what it
+    gave. Let it run where the objects are not being changed, which is the thread of their event loop.
+
+    >>> from providers.reach import reachable
+    >>> class Basket:
+    ...     def __init__(self) -> None:
+    ...         self.lines = [{}, ("bread", 2)]
+    >>> [(reached.path, reached.mutable) for reached in reachable(Basket()) if reached.mutable]
+    [('Basket', True), ('Basket.lines', True), ('Basket.lines[0]', True)]
+    """
+    yield from walk(root, Reader(shared, stop))
+
+
+def walk(root: object, reader: Reader) -> Iterator[Reached]:
+    """:func:`reachable`, with a reader that has been used before."""
+    kind = reader.kind(root) or reader.kind_of(type(root))  # the second for one that is shared
+    if kind is None:
+        return
+    first = Reached(root, None, kind.mutable)
+    nodes, weak = {id(root): first}, list[tuple[Reached, object]]()
+    waiting = deque([(first, kind)])
+    yield first
+    while waiting:
+        parent, kind = waiting.popleft()
+        if kind.weak and (target := readers.target(parent.object)) is not None:
+            weak.append((parent, target))
+        for child in kind.read(parent.object):
+            if (found := reader.kind(child)) is not None and id(child) not in nodes:
+                nodes[id(child)] = reached = Reached(child, parent, found.mutable)
+                waiting.append((reached, found))
+                yield reached
+    for parent, target in weak:
+        if (found := reader.kind(target)) is not None and id(target) not in nodes:
+            nodes[id(target)] = reached = Reached(target, parent, found.mutable, weak=True)
+            yield reached

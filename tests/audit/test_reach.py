@@ -1,0 +1,320 @@
+"""What is reached, what it is called, where a walk ends, and that it leaves everything as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import functools
+import gc
+import itertools
+import logging
+import sys
+import types
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from dependency_injector import containers, providers
+
+from providers import kinds
+from providers.reach import reachable
+
+from .owners import Owner
+
+
+def paths(root: object, to: object, **options: Any) -> list[str]:
+    return [reached.path for reached in reachable(root, **options) if reached.object is to]
+
+
+def own(root: object, **options: Any) -> set[str]:
+    """Paths of the mutable objects that are reached, without the root."""
+    return {reached.path for reached in reachable(root, **options) if reached.mutable and reached.object is not root}
+
+
+@pytest.mark.parametrize("name", ["audit", "immutable", "reach"])
+def test_the_examples_run(name: str) -> None:
+    results = doctest.testmod(import_module(f"providers.{name}"))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_each_object_comes_once_by_a_shortest_way() -> None:
+    inner: list[int] = []
+    root = Owner(a=[[[inner]]], b=[inner])
+    assert paths(root, inner) == ["Owner.b[0]"]
+
+
+def test_the_root_comes_first_even_if_it_is_shared_and_an_atom_reaches_nothing() -> None:
+    root = [{}, 1]
+    assert [reached.path for reached in reachable(root, shared=[root])] == ["list", "list[0]"]
+    assert [*reachable("atom")] == []
+
+
+def test_an_object_of_an_unknown_type_is_walked_without_a_name() -> None:
+    inner: list[int] = []
+    assert paths([itertools.cycle(inner)], inner) == ["list[0].?.?"]
+
+
+class Slotted:
+    __slots__ = ("__hidden", "empty")
+
+    def __init__(self, hidden: object) -> None:
+        self.__hidden = hidden
+
+
+def test_an_empty_slot_does_no_harm() -> None:
+    inner: list[int] = []
+    assert paths(Slotted(inner), inner) == ["Slotted._Slotted__hidden"]
+
+
+def test_a_way_through_a_method_a_partial_and_a_default() -> None:
+    inner: list[int] = []
+
+    def function(first: int, second: list[int] = inner, *, third: object = ()) -> None: ...
+
+    root = [functools.partial(Owner(x=(function,)).__init__)]  # type: ignore[misc]
+    assert paths(root, inner) == ["list[0].func.__self__.x[0].<default of second>"]
+
+
+def test_keys_and_contents_are_not_in_a_path() -> None:
+    inner: list[int] = []
+    for root in ({"secret": inner}, types.MappingProxyType({"secret": inner}), Owner(x={"secret": {"secret": inner}})):
+        (path,) = paths(root, inner)
+        assert "secret" not in path
+
+
+def test_a_dictionary_with_attributes_of_its_own_is_read() -> None:
+    class Attributed(dict[str, int]):
+        pass
+
+    root = Attributed()
+    root.kept = []  # type: ignore[attr-defined]
+    assert own(root) == {"Attributed.__dict__", "Attributed.kept"}
+
+
+def test_a_weak_reference_is_given_last_and_not_walked() -> None:
+    target = Owner(inner=[])
+    found = list(reachable([weakref.ref(target), 1]))
+    assert (found[-1].object, found[-1].weak, found[-1].path) == (target, True, "list[0]()")
+    assert not any(reached.object is vars(target)["inner"] for reached in found)
+
+
+def test_an_object_that_is_reached_both_ways_is_not_weak() -> None:
+    target = Owner(n=1)
+    (reached,) = (reached for reached in reachable([weakref.ref(target), (target,)]) if reached.object is target)
+    assert (reached.weak, reached.path) == (False, "list[1][0]")
+
+
+def test_a_released_view_a_spent_finalizer_and_an_empty_closure_are_nothing() -> None:
+    view = memoryview(bytearray(b"x"))
+    finalizer = weakref.finalize(watched := Owner(), print)
+    del watched
+
+    def outer() -> Callable[[], object]:
+        def inner() -> object:
+            return later
+
+        if not view.nbytes:
+            later = 1
+        return inner
+
+    empty = outer()
+    view.release()
+    assert own((view, finalizer, empty)) == {"tuple[0]", "tuple[1]"}
+
+
+def test_what_a_suspended_coroutine_holds_is_read_and_not_kept() -> None:
+    async def work(mine: Owner) -> None:
+        await asyncio.get_running_loop().create_future()
+        del mine
+        await asyncio.get_running_loop().create_future()
+
+    async def main() -> None:
+        mine = Owner(n=1)
+        task = asyncio.get_running_loop().create_task(work(mine))
+        await asyncio.sleep(0)
+        assert paths(task, mine) == ["Task._coro.<local mine>"]
+        gone = weakref.ref(mine)
+        del mine
+        waiter: Any = task
+        (waiter,) = (reached.object for reached in reachable(task) if reached.path == "Task._fut_waiter")
+        waiter.set_result(None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert gone() is None
+        task.cancel()
+
+    asyncio.run(main())
+
+
+def test_the_frame_of_a_suspended_coroutine_is_read_through_a_traceback_and_keeps_nothing() -> None:
+    def generate(mine: Owner) -> Iterator[ValueError]:
+        try:
+            raise ValueError
+        except ValueError as error:
+            caught = error
+        yield caught
+        caught = ValueError()
+        del mine
+        yield caught
+
+    mine = Owner(n=1)
+    generator = generate(mine)
+    error = next(generator)
+    gone = weakref.ref(mine)
+    for _ in range(2):
+        assert paths(error, mine) == ["ValueError.__traceback__.tb_frame.<local mine>"]
+        assert len(own((generator, error))) == len(own((error, generator))) > 3
+    del mine
+    error = next(generator)
+    assert gone() is None
+
+
+def test_an_empty_dictionary_of_a_coroutine_is_read() -> None:
+    def generate(mine: dict[str, str]) -> Iterator[None]:
+        yield
+        assert not mine
+
+    inner: dict[str, str] = {}
+    generator = generate(inner)
+    next(generator)
+    for _ in range(3):
+        assert paths([generator], inner) == ["list[0].<local mine>"]
+
+
+def test_locals_that_somebody_else_has_asked_for_are_left_alone() -> None:
+    def generate(mine: list[int]) -> Iterator[dict[str, Any]]:
+        yield locals()
+
+    generator = generate([1])
+    asked = next(generator)
+    mine = asked["mine"]
+    assert paths(generator, mine) == ["generator.<local mine>"]
+    assert asked == {"mine": [1]}
+
+
+def test_a_running_generator_is_not_read() -> None:
+    def generate(into: list[set[str]]) -> Iterator[None]:
+        mine = [1]
+        into.append(own((generator,)))
+        yield
+        assert mine
+
+    seen: list[set[str]] = []
+    generator = generate(seen)
+    next(generator)
+    assert seen == [{"tuple[0]"}]
+    assert own((generator,)) > {"tuple[0].<local mine>"}
+
+
+async def test_what_an_async_generator_awaits_is_read() -> None:
+    inner: list[int] = []
+
+    async def wait(kept: list[int]) -> None:
+        await asyncio.get_running_loop().create_future()
+        kept.append(1)
+
+    async def generate() -> AsyncIterator[None]:
+        await wait(inner)
+        yield
+
+    generator = generate()
+    step = generator.__anext__()
+    task = asyncio.ensure_future(step)
+    await asyncio.sleep(0)
+    assert paths(task, inner)
+    task.cancel()
+
+
+def test_of_a_traceback_the_frames_are_read_but_no_namespace_of_a_module_and_no_caller() -> None:
+    module = types.ModuleType("failing")
+    source = "kept = []\nclass Failing:\n    kept = []\n    raise ValueError"
+    mine: list[int] = []
+
+    def call() -> ValueError:
+        try:
+            eval(compile(source, "failing", "exec"), vars(module))  # noqa: S307
+        except ValueError as error:
+            return error
+        raise AssertionError
+
+    error = call()
+    assert not paths(error, vars(module)["kept"])
+    assert not paths(error, mine)
+    assert paths(error, module) == []
+
+
+class Parked:
+    kept: list[int] = []  # noqa: RUF012
+
+    def method(self) -> None: ...
+
+
+class Container(containers.DeclarativeContainer):
+    kept: list[int] = []  # noqa: RUF012
+    part: providers.Singleton[list[int]] = providers.Singleton(list)
+
+
+def test_the_stops_end_a_walk() -> None:
+    logger = logging.getLogger("stops")
+    container = Container()
+    container.part()
+    loop = asyncio.new_event_loop()
+    try:
+        found = own((loop, sys, container, Container, container.part, logger, asyncio.Queue, print, Parked.method))
+        assert found == set()
+    finally:
+        loop.close()
+
+
+def test_a_transport_and_its_protocol_end_a_walk_but_are_found() -> None:
+    class Protocol(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.kept: list[int] = []
+
+    assert own((asyncio.Transport({}), Protocol())) == {"tuple[0]", "tuple[1]"}
+
+
+@pytest.mark.parametrize(
+    ("root", "path"),
+    [
+        (Parked, "type.kept"),
+        (Parked.method, None),
+        ([Parked()], "list[0].<class Parked>.kept"),
+        ([Parked().method], "list[0].__self__.<class Parked>.kept"),
+    ],
+)
+def test_a_class_is_no_hiding_place(root: object, path: str | None) -> None:
+    assert paths(root, Parked.kept) == ([] if path is None else [path])
+
+
+@pytest.mark.parametrize("stop", [kinds.STOP_WIRING, kinds.STOP_INTERPRETER, kinds.STOP_LOOP, kinds.STOP_TRANSPORT])
+def test_a_stop_hides_nothing_that_is_held_besides(stop: tuple[type, ...]) -> None:
+    inner: list[int] = []
+    for class_ in stop:
+        derived = types.new_class("Derived", (class_,)) if class_.__flags__ & 1 << 10 else class_
+        holder = [derived, inner]
+        assert paths(holder, inner) == ["list[1]"]
+
+
+def test_what_the_garbage_collector_knows_is_reached() -> None:
+    """Readers of their own give all that the collector gives but types, and parts instead of what just holds these."""
+
+    class Attributed:
+        def __init__(self) -> None:
+            self.a = [1]
+
+        def method(self, default: object = ({},)) -> object:
+            return lambda: (self, default)
+
+    one = Attributed()
+    zoo: list[Any] = [one, one.method, one.method(), functools.partial(print, [1]), {}, {1: [2]}, (1, [2]), iter([1])]
+    zoo += [property(one.method), weakref.ref(one, lambda _: None), memoryview(bytearray(1)), staticmethod(one.method)]
+    holders = (type, dict, tuple, types.CellType, types.ModuleType)
+    for thing in zoo:
+        reached = {id(found.object) for found in reachable(thing)}
+        for referent in gc.get_referents(thing):
+            if kinds.classify(type(referent)) is not None and not isinstance(referent, holders):
+                assert id(referent) in reached or type(thing) is memoryview, (thing, referent)
