@@ -176,8 +176,9 @@ class OutboundQueue:
         self._flush()
 
     def _fail(self) -> None:
-        self._stop()
-        self._failed()
+        if self._state is not QueueState.ENDED:  # or it was aborted, and there is nobody to tell
+            self._stop()
+            self._failed()
 
     def _stop(self) -> None:
         self._closed = True
