@@ -131,17 +131,18 @@ async def serve(app: FastAPI) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         started.cancel()
-        server.should_exit = True
+        server.stops.set()
         await serving
         listener.close()
 
 
 class _Server(Server):
-    """Leaves signals to the tests, and says when it listens."""
+    """Leaves signals to the tests, says when it listens, and stops at once instead of at uvicorn's next look."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.listens = asyncio.Event()
+        self.stops = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -153,6 +154,10 @@ class _Server(Server):
         except SystemExit:  # it would end the event loop of the test
             self.should_exit = True
         self.listens.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)  # Sets the headers that every response has.
+        await self.stops.wait()
 
 
 def _nothing() -> None:
