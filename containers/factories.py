@@ -22,7 +22,7 @@ from app.realtime.memory import MemoryBroker
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModePolicy
 from app.realtime.publisher import Publisher
-from app.realtime.session import SessionOptions
+from app.realtime.services import SessionOptions
 from config import Settings
 from providers import PerKey
 

@@ -11,7 +11,7 @@ from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.manager import ConnectionTable, UserManager
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
-from app.realtime.session import Services
+from app.realtime.services import Services
 from config import load_settings
 from containers import factories
 from providers import Fresh, PerKey, Shared

@@ -15,6 +15,7 @@ from app.realtime.authentication import Authenticated, ExpiredToken, InvalidToke
 from app.realtime.broker import BrokerError, StreamLimitExceeded, UnrecoverablePosition
 from app.realtime.clock import Timer
 from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
+from app.realtime.commands import Commands
 from app.realtime.identity import UserContext
 from app.realtime.manager import UserManager
 from app.realtime.metrics import Metrics
@@ -35,7 +36,8 @@ from app.realtime.protocol import (
 )
 from app.realtime.publisher import Refused
 from app.realtime.rate_limit import TokenBucket
-from app.realtime.session import REFRESH_GRACE, Services, Session
+from app.realtime.services import Services
+from app.realtime.session import REFRESH_GRACE, Session
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +178,7 @@ class ClientConnection:
             elif command.refresh is not None:
                 await self._refresh(command.id, command.refresh, self._session)
             else:
-                await self._session.handle(command)
+                await Commands(self._services, self._session).handle(command)
         except Disconnect:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
