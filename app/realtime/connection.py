@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import uuid
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 
 import msgspec
 
 from app.realtime.authentication import Authenticated, ExpiredToken, InvalidToken, KeysUnavailable
-from app.realtime.broker import BrokerError, StreamLimitExceeded, UnrecoverablePosition
+from app.realtime.broker import BrokerError
 from app.realtime.clock import Timer
-from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
+from app.realtime.codes import CommandError, Disconnect, DisconnectCode
 from app.realtime.commands import Commands
+from app.realtime.failures import command_error
+from app.realtime.heartbeat import Heartbeat
 from app.realtime.identity import UserContext
 from app.realtime.manager import UserManager
 from app.realtime.metrics import Metrics
@@ -34,7 +36,6 @@ from app.realtime.protocol import (
     error_reply,
     reply,
 )
-from app.realtime.publisher import Refused
 from app.realtime.rate_limit import TokenBucket
 from app.realtime.services import Services
 from app.realtime.session import REFRESH_GRACE, Session
@@ -96,9 +97,9 @@ class ClientConnection:
         self._state = ConnectionState.OPENED
         self._session: Session | None = None
         self._bucket = TokenBucket(services.clock, options.commands_per_second, options.command_burst)
-        self._timer: Timer | None = None
+        self._stale: Timer | None = None
         self._expiry: Timer | None = None
-        self._awaits_pong = False
+        self._heartbeat: Heartbeat | None = None
         self._positions_checked_at = services.clock.monotonic()
         self._end: Callable[[Disconnect], Callable[[], Write]] | None = None
 
@@ -118,7 +119,7 @@ class ClientConnection:
         self._end = end
         self.outbound.open(send, lambda: self.close(DisconnectCode.WRITE_ERROR.code))
         self._metrics.connections.inc()
-        self._timer = self._services.clock.call_later(
+        self._stale = self._services.clock.call_later(
             self._options.authentication_seconds, lambda: self.disconnect(Disconnect(DisconnectCode.STALE))
         )
 
@@ -156,12 +157,20 @@ class ClientConnection:
         self._state = ConnectionState.CLOSED
         self._end = None  # the transport, which owns this: no cycle may keep them
         self._metrics.connections.dec()
-        for timer in (self._timer, self._expiry):
-            if timer is not None:
-                timer.cancel()
+        self._stop_waiting()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
         session, self._session = self._session, None
         if session is not None:
             session.end(code)
+
+    def _stop_waiting(self) -> None:
+        if self._stale is not None:
+            self._stale.cancel()
+            self._stale = None
 
     async def _command(self, command: Command) -> None:
         method = command.method
@@ -185,7 +194,7 @@ class ClientConnection:
             self._fail(command.id, error)
 
     def _fail(self, command_id: int, error: Exception) -> None:
-        answer = _command_error(error)
+        answer = command_error(error)
         self._metrics.errors.labels(str(answer.code)).inc()
         if command_id and self._state is not ConnectionState.CLOSED:
             self._push_reply(command_id, answer)
@@ -253,8 +262,14 @@ class ClientConnection:
         session.go_live({channel: position for channel, (position, _) in subscribed.items()})
         if self._closed_meanwhile():
             return  # too slow for what it missed
-        # First pings are spread at random: clients that came together must not answer together for ever.
-        self._ping_in(random.uniform(0, self._options.ping_interval))  # noqa: S311
+        self._stop_waiting()
+        self._heartbeat = Heartbeat(
+            clock,
+            interval=self._options.ping_interval,
+            timeout=self._options.ping_timeout,
+            ping=partial(self.outbound.put, PING),
+            disconnect=self.disconnect,
+        )
 
     def _closed_meanwhile(self) -> bool:
         # By a timer, an operator or a slow client, while this waited. Whoever closed it has cleaned up.
@@ -295,49 +310,14 @@ class ClientConnection:
         )
         return ttl
 
-    def _ping_in(self, delay: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._services.clock.call_later(delay, self._ping)
-
-    def _ping(self) -> None:
-        self._awaits_pong = True
-        if not self.outbound.put(PING):
-            self.disconnect(Disconnect(DisconnectCode.SLOW))
-            return
-        self._timer = self._services.clock.call_later(
-            self._options.ping_timeout, lambda: self.disconnect(Disconnect(DisconnectCode.NO_PONG))
-        )
-
     async def _pong(self) -> None:
-        if not self._awaits_pong:
-            raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: a pong without a ping")
-        self._awaits_pong = False
-        self._ping_in(self._options.ping_interval)
+        if self._heartbeat is None or self._session is None:
+            raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: a pong before connect")
+        self._heartbeat.pong()
         now = self._services.clock.monotonic()
-        if self._session is not None and now - self._positions_checked_at >= self._options.position_check:
+        if now - self._positions_checked_at >= self._options.position_check:
             self._positions_checked_at = now
             try:
                 await self._session.check_positions()
             except BrokerError as error:
                 logger.warning("positions were not checked: %s", error.reason)
-
-
-def _command_error(error: Exception) -> CommandError:
-    match error:
-        case CommandError():
-            return error
-        case ExpiredToken():
-            return CommandError(ErrorCode.TOKEN_EXPIRED)
-        case InvalidToken():
-            return CommandError(ErrorCode.PERMISSION_DENIED, f"permission denied: {error.why}")
-        case Refused():
-            return CommandError(ErrorCode.TOO_MANY_REQUESTS, str(error))
-        case StreamLimitExceeded():
-            return CommandError(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {error.reason}")
-        case UnrecoverablePosition():
-            return CommandError(ErrorCode.UNRECOVERABLE_POSITION)
-        case _:
-            # The text of an unknown exception may carry payload; its type does not.
-            logger.error("a command failed: %s", type(error).__name__)
-            return CommandError(ErrorCode.INTERNAL)
