@@ -30,6 +30,7 @@ class Peer:
         told_to_close: how often the server said that it ends the connection.
         close_code: what it said; None while it has not.
         close_frames: close frames that came.
+        reads: cleared, it reads nothing and its transport is full.
     """
 
     def __init__(self, container: GatewayContainer) -> None:
@@ -39,6 +40,8 @@ class Peer:
         self.told_to_close = 0
         self.close_code: int | None = None
         self.close_frames = 0
+        self.reads = asyncio.Event()
+        self.reads.set()
         self._ids = 0
         self._left = False
 
@@ -120,4 +123,5 @@ class Peer:
         self.close_frames += 1
 
     async def _send(self, text: str) -> None:
+        await self.reads.wait()
         self.messages.extend(json.loads(line) for line in text.split("\n"))
