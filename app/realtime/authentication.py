@@ -208,7 +208,7 @@ class Authenticator:
         if not claims.get("channel"):
             raise InvalidToken("a subscription token needs a channel")
         if (
-            claims.get("sub", user_id) != user_id
+            claims.get("sub") != user_id  # one that names nobody is not everybody's
             or claims.get("client", client) != client
             or claims["channel"] != channel
         ):
