@@ -4,6 +4,8 @@
 * :class:`Shared`: one object for the container, with the reason why it may be shared.
 * :class:`PerKey`: one instance per key, for as long as somebody holds it.
 
+:func:`prove` shows that the instances of a container's ``PerKey`` providers share nothing but what is ``Shared``.
+
 They are used like the providers of the library, in containers and alone.
 """
 
@@ -17,6 +19,7 @@ from .errors import (
 )
 from .fresh import Fresh
 from .per_key import PerKey
+from .proof import Proof, ProofError, prove, prove_async
 from .shared import Shared
 
 __all__ = (
@@ -26,7 +29,11 @@ __all__ = (
     "NotFreshError",
     "NotWeakReferenceableError",
     "PerKey",
+    "Proof",
+    "ProofError",
     "ProviderError",
     "RecursiveBuildError",
     "Shared",
+    "prove",
+    "prove_async",
 )
