@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app.realtime.broker import BrokerError, StreamLimitExceeded
 from app.realtime.codes import DisconnectCode
@@ -127,6 +128,13 @@ def as_problem_error(error: Exception) -> ProblemError | None:
             return None
 
 
+def unknown_problem(error: Exception) -> Problem:
+    """The problem of an error that nobody foresaw; it is logged."""
+    # The text of an unknown exception may carry payload; its type does not.
+    logger.error("a request failed: %s", type(error).__name__)
+    return Problem("about:blank", "Internal Server Error", 500)
+
+
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """A problem as a response."""
     return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
@@ -139,12 +147,12 @@ def install_problems(app: FastAPI) -> None:
         problem_error = as_problem_error(error)
         assert problem_error is not None
         if isinstance(connection, WebSocket):
-            if connection.application_state is WebSocketState.CONNECTING:
-                # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
-                await connection.accept()
-            await connection.close(
-                problem_error.close_code, problem_error.problem.detail.encode()[:123].decode(errors="ignore")
-            )
+            reason = problem_error.problem.detail.encode()[:123].decode(errors="ignore")
+            with suppress(WebSocketDisconnect):  # there is nobody left to tell
+                if connection.application_state is WebSocketState.CONNECTING:
+                    # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
+                    await connection.accept()
+                await connection.close(problem_error.close_code, reason)
             return None
         return problem_response(problem_error.problem, problem_error.headers)
 
@@ -159,9 +167,7 @@ def install_problems(app: FastAPI) -> None:
         return problem_response(Problem("urn:bulkhead:problem:invalid-request", title, 422, detail, errors))
 
     async def unknown(request: Request, error: Exception) -> Response:
-        # The text of an unknown exception may carry payload; its type does not.
-        logger.error("a request failed: %s", type(error).__name__)
-        return problem_response(Problem("about:blank", "Internal Server Error", 500))
+        return problem_response(unknown_problem(error))
 
     handlers: dict[Any, Any] = {HTTPException: http, RequestValidationError: invalid, Exception: unknown}
     for kind, handler in {**handlers, **dict.fromkeys(GATEWAY_ERRORS, known)}.items():

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.dependencies import ApiKey, is_api_key
-from app.problems import Problem, ProblemError, as_problem_error
+from app.problems import Problem, ProblemError, as_problem_error, unknown_problem
 from app.realtime.manager import UserManager
 from app.realtime.publisher import Publisher
 from app.routes.schemas import json_answer, json_body, problem_answers
@@ -154,11 +154,10 @@ async def _publish_item(publisher: Publisher[UserManager], item: Raw) -> Receipt
     try:
         event: UserEvent = _decode(_user_event, item)
         return await _publish(publisher, event.user_id, event)
-    except Exception as error:
-        problem = as_problem_error(error)
-        if problem is None:
-            raise
-        return Receipt(error=problem.problem)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's alone
+        # An unforeseen one as well: what came before is published, and its receipts must not be lost.
+        known = as_problem_error(error)
+        return Receipt(error=unknown_problem(error) if known is None else known.problem)
 
 
 async def _publish(publisher: Publisher[UserManager], user_id: str, event: Event) -> Receipt:

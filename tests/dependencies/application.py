@@ -178,6 +178,13 @@ def application(container: GatewayContainer, probe: Probe) -> FastAPI:
             return
         await websocket.close()
 
+    @app.websocket("/socket-that-waits")
+    async def socket_that_waits(websocket: WebSocket, manager: CurrentManager) -> None:
+        probe.saw(manager)
+        await websocket.accept()
+        await probe.wait()
+        await manager.emit("late", 1, channel="")
+
     return app
 
 
@@ -195,9 +202,9 @@ class Site:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return httpx.AsyncClient(base_url=self.url, headers=self.headers(user, **claims), timeout=5, verify=tls)
 
-    def socket(self, user: str | None = "alice") -> connect:
+    def socket(self, user: str | None = "alice", path: str = "/socket") -> connect:
         """A WebSocket of a user; None: of nobody."""
-        return connect(f"{self.url.replace('http', 'ws')}/socket", additional_headers=self.headers(user), proxy=None)
+        return connect(f"{self.url.replace('http', 'ws')}{path}", additional_headers=self.headers(user), proxy=None)
 
     def headers(self, user: str | None, **claims: Any) -> dict[str, str]:
         return {} if user is None else {"Authorization": f"Bearer {token(self.container, user, **claims)}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from contextlib import AsyncExitStack
 
@@ -125,6 +126,24 @@ async def test_what_a_mode_refuses_closes_a_websocket_so_that_it_may_come_back()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 3004
         assert "emergency mode" in closed.value.rcvd.reason
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_an_error_after_a_websocket_was_accepted_closes_it_if_anybody_is_there(
+    gone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Site.running() as site, site.socket(path="/socket-that-waits") as socket:
+        await site.probe.entered(1)
+        if gone:
+            socket.transport.abort()
+            await socket.wait_closed()
+        site.probe.gate.set()
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(socket)
+        if not gone:
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, "channel is empty" in closed.value.rcvd.reason) == (3501, True)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_all_requests_and_connections_of_a_user_have_one_manager() -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from app.realtime.broker import BrokerError, PublishResult
+from app.realtime.memory import MemoryBroker
+from app.testing import override
+from tests.clock import ManualClock
 from tests.gateway import build_container, serving
 
 
@@ -122,3 +126,39 @@ async def test_a_batch_for_isolated_users_names_sessions() -> None:
             assert (await desk.push())["pub"]["data"]["data"] == 3
             await phone.nothing()
     assert receipts[1]["error"]["type"] == "urn:bulkhead:problem:session-required"
+
+
+class PartlyBrokenBroker(MemoryBroker):
+    """Fails for some users, in ways foreseen and not."""
+
+    async def publish(
+        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+    ) -> PublishResult:
+        if key == "user:gone":
+            raise BrokerError("swordfish")
+        if key == "user:broken":
+            raise LookupError("swordfish")
+        return await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+
+
+async def test_a_broker_that_fails_for_one_event_harms_no_other_and_leaks_nothing() -> None:
+    broker = PartlyBrokenBroker(
+        clock=ManualClock(),
+        history_size=10,
+        history_ttl=60,
+        max_bytes=100_000,
+        max_bytes_per_user=100_000,
+        max_streams_per_user=10,
+        idempotency_ttl=60,
+        idempotency_keys_per_user=10,
+    )
+    container = build_container()
+    with override(container, broker=broker):
+        async with serving(container) as gateway, gateway.api() as api:
+            batch = [event(user, 1) for user in ("alice", "gone", "broken", "alice")]
+            response = await api.post("/v1/events", json=batch)
+            receipts = response.json()
+    assert [receipt.get("offset") for receipt in receipts] == [1, None, None, 2]
+    assert receipts[1]["error"]["type"] == "urn:bulkhead:problem:broker-unavailable"
+    assert receipts[2]["error"] == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
+    assert "swordfish" not in response.text
