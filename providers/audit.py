@@ -19,6 +19,9 @@ from .report import Finding, Place, Report
 # Objects that are read, and referents that are looked at, before the clock is asked again.
 OBJECTS = 64
 REFERENTS = 512
+# Parts of what is known about objects, by the lowest bits of an address that differ.
+PARTS = 256
+ALIGNMENT = 4
 
 
 def audit(
@@ -81,7 +84,9 @@ class Audit:
     ) -> None:
         distinct = {id(owner): owner for owner in owners}
         self._roots = [_hold(owner) for owner in distinct.values()]
-        self._owner_of: dict[int, int] = {key: number for number, key in enumerate(distinct)}
+        self._owners = Owners()
+        for number, key in enumerate(distinct):
+            self._owners.of(key)[key] = number
         self._reader = Reader(shared, stop)
         self._name = name
         self._limit = limit
@@ -105,10 +110,10 @@ class Audit:
         """What was found so far."""
         return Report(
             owners=self._walked,
-            objects=len(self._owner_of),
+            objects=len(self._owners),
             shared=tuple(leak.finding() for leak in self._leaks.values()),
             weak=tuple(leak.finding() for leak in self._weak_leaks.values()),
-            unread=tuple(sorted(self._reader.unread)),
+            unread=tuple(sorted(self._reader.kinds.unread)),
             truncated=self._truncated,
         )
 
@@ -131,23 +136,23 @@ class Audit:
             for start in range(0, len(referents), REFERENTS):
                 for suspect in self._visit(referents[start : start + REFERENTS], number, found, foreign):
                     if not (yield from self._confirm(suspect, number)):
-                        self._owner_of[id(suspect)] = number
+                        self._owners.of(id(suspect))[id(suspect)] = number
                         found.append(suspect)
                 yield
 
     def _visit(self, referents: list[object], number: int, found: list[object], foreign: set[int]) -> list[object]:
         """Note what the owner reaches first, and give what another one has reached before it."""
-        owner_of, kind_of = self._owner_of, self._reader.kind
+        owners, kinds = self._owners.of, self._reader.kinds
         suspects: list[object] = []
         for referent in referents:
-            kind = kind_of(referent)
-            if kind is None:
+            if kinds[type(referent)] is None:
                 continue
             key = id(referent)
-            first = owner_of.setdefault(key, -1)
-            if first == number or key in foreign:
+            owner_of = owners(key)
+            first = owner_of.get(key)
+            if first == number or key in foreign or (kind := self._reader.kind(referent)) is None:
                 continue
-            if first == -1:
+            if first is None:
                 owner_of[key] = number
                 found.append(referent)
             else:
@@ -182,7 +187,7 @@ class Audit:
 
     def _confirm(self, suspect: object, number: int) -> Generator[None, None, bool]:
         """Whether the owner and the first one to reach the object both reach it now."""
-        return self._compare(self._leaks, suspect, self._owner_of[id(suspect)], number, weak=False)
+        return self._compare(self._leaks, suspect, self._owners.of(id(suspect))[id(suspect)], number, weak=False)
 
     def _compare_references(self) -> Iterator[None]:
         """Find the objects that one owner reaches weakly and another one in any way."""
@@ -193,7 +198,7 @@ class Audit:
             kind = self._reader.kind(target)
             if kind is None or not kind.mutable or id(target) in self._leaks:
                 continue
-            first = self._owner_of.get(id(target))
+            first = self._owners.of(id(target)).get(id(target))
             if first is None:
                 first = first_weak.setdefault(id(target), number)
             if first != number:
@@ -229,6 +234,22 @@ class Audit:
     def _owner_name(self, number: int) -> str:
         owner = self._roots[number]()
         return self._name(owner) if self._name is not None else f"{type(owner).__name__} #{number + 1}"
+
+
+class Owners:
+    """Which owner reached an object first, by id. In parts: a dictionary of a million entries takes long to grow."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: tuple[dict[int, int], ...] = tuple({} for _ in range(PARTS))
+
+    def of(self, key: int) -> dict[int, int]:
+        """The part in which an id is."""
+        return self._parts[(key >> ALIGNMENT) % PARTS]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
 
 
 class _Leak(NamedTuple):

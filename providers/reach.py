@@ -53,22 +53,38 @@ class Reached:
         return labels.path(way[::-1])
 
 
+class Kinds(dict[type, Kind | None]):
+    """Kinds by type, each classified when it is first asked for.
+
+    :param stop: classes whose objects are skipped.
+    :ivar unread: names of types whose objects may refer to others in a way that cannot be read.
+    """
+
+    def __init__(self, stop: tuple[type, ...]) -> None:
+        self._stop = stop
+        self.unread: set[str] = set()
+
+    def __missing__(self, type_: type) -> Kind | None:
+        kind = self[type_] = classify(type_, self._stop)
+        if kind is not None and not kind.known:
+            self.unread.add(describe(type_))
+        return kind
+
+
 class Reader:
     """Reads objects, and remembers for its own lifetime what kind their types are.
 
     :param shared: objects that are nobody's own: skipped, as is what they refer to. One that cannot change itself (a
         tuple, a bound method) stands for what it holds.
     :param stop: classes whose objects are skipped in the same way.
-    :ivar unread: names of types whose objects may refer to others in a way that cannot be read.
+    :ivar kinds: kinds of types; of a single object see :meth:`kind`.
     """
 
-    __slots__ = ("_kinds", "_shared", "_stop", "unread")
+    __slots__ = ("_shared", "kinds")
 
     def __init__(self, shared: Iterable[object] = (), stop: tuple[type, ...] = ()) -> None:
-        self._kinds: dict[type, Kind | None] = {}
+        self.kinds = Kinds(stop)
         self._shared: dict[int, object] = {}
-        self._stop = stop
-        self.unread: set[str] = set()
         waiting = list(shared)
         while waiting:
             value = waiting.pop()
@@ -80,29 +96,17 @@ class Reader:
 
     def kind(self, value: object) -> Kind | None:
         """The kind of an object; None for one that is skipped: an atom, behind a stop, or shared."""
-        if id(value) in self._shared:
+        kind = self.kinds[type(value)]
+        if kind is None or id(value) in self._shared:
             return None
-        kind = self.kind_of(type(value))
-        if kind is not None and kind.empty and all(part is type(value) for part in gc.get_referents(value)):
-            return EMPTY
-        return kind
-
-    def kind_of(self, type_: type) -> Kind | None:
-        """The kind of the objects of a type; None for one whose objects are skipped."""
-        try:
-            return self._kinds[type_]
-        except KeyError:
-            kind = self._kinds[type_] = classify(type_, self._stop)
-            if kind is not None and not kind.known:
-                self.unread.add(describe(type_))
-            return kind
+        return EMPTY if kind.empty and all(part is type(value) for part in gc.get_referents(value)) else kind
 
     def read(self, values: Iterable[object]) -> list[object]:
         """Everything that some objects refer to, in no order; those of one kind are read at once."""
         plain: list[object] = []
         found: list[object] = []
         for value in values:
-            kind = self.kind_of(type(value))
+            kind = self.kinds[type(value)]
             if kind is None:
                 continue
             if kind.read is gc.get_referents:
@@ -136,7 +140,7 @@ def reachable(root: object, *, shared: Collection[object] = (), stop: tuple[type
 
 def walk(root: object, reader: Reader) -> Iterator[Reached]:
     """:func:`reachable`, with a reader that has been used before."""
-    kind = reader.kind(root) or reader.kind_of(type(root))  # the second for one that is shared
+    kind = reader.kind(root) or reader.kinds[type(root)]  # the second for one that is shared
     if kind is None:
         return
     first = Reached(root, None, kind.mutable)

@@ -48,6 +48,7 @@ MADE_BY_LIBRARY = frozenset(
 """Stop: variables and attributes, by module and name, in which functions that the standard library makes keep what is
 of a process: guards against recursion, and what ``functools.singledispatch`` has registered."""
 
+EXTENDED_ARG = dis.opmap["EXTENDED_ARG"]
 STORE_ATTR = dis.opmap["STORE_ATTR"]
 STORE_DEREF = dis.opmap["STORE_DEREF"]
 
@@ -258,11 +259,22 @@ def target(reference: Any) -> object | None:
 
 def assigned_free_variables(code: types.CodeType) -> frozenset[str]:
     """Variables of enclosing functions that a function, or one within it, assigns."""
-    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    assigned: set[str] = set().union(*map(assigned_free_variables, inner))
-    if STORE_DEREF in code.co_code[::2]:  # most have none, and to disassemble takes a hundred times as long
-        assigned |= {one.argval for one in dis.get_instructions(code) if one.opname == "STORE_DEREF"}
-    return frozenset(assigned).intersection(code.co_freevars)
+    if not code.co_freevars:
+        return frozenset()
+    # Scanned and not disassembled, which takes a hundred times as long: this is asked for every frame and closure.
+    # The argument counts the local variables first, then those that inner functions use, then the free ones.
+    names = (*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars)
+    operations, arguments = code.co_code[::2], code.co_code[1::2]
+    assigned: set[str] = set()
+    place = operations.find(STORE_DEREF)
+    while place >= 0:
+        extended = operations[place - 1] == EXTENDED_ARG  # one of more than 256: then rather all than the wrong one
+        assigned.update(code.co_freevars if extended else (names[arguments[place]],))
+        place = operations.find(STORE_DEREF, place + 1)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            assigned |= assigned_free_variables(constant)
+    return frozenset(assigned.intersection(code.co_freevars))
 
 
 def stores_on_first_argument(code: types.CodeType) -> bool:

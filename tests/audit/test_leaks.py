@@ -61,7 +61,7 @@ def a_value_of_a_dictionary() -> Planted:
 
 
 def a_key_of_a_dictionary() -> Planted:
-    return both("Owner.x.keys()[[]0[]]", lambda: MappingProxyType({Owner(): 1}))
+    return both("Owner.x.keys()[[]0[]]", lambda: MappingProxyType({Owner(n=1): 1}))
 
 
 def a_member_of_a_set() -> Planted:
@@ -111,8 +111,8 @@ def a_private_slot_of_a_base_class() -> Planted:
 
 
 def one_namespace() -> Planted:
-    one, other = Owner(n=1), Owner()
-    other.__dict__ = one.__dict__
+    one, other, common = Owner(), Owner(), {"n": 1}
+    one.__dict__ = other.__dict__ = common
     return one, other, "Owner.__dict__", "Owner.__dict__"
 
 

@@ -246,6 +246,17 @@ def test_of_a_traceback_the_frames_are_read_but_no_namespace_of_a_module_and_no_
     assert paths(error, module) == []
 
 
+def test_a_variable_that_a_function_of_hundreds_of_variables_assigns_is_found() -> None:
+    names = [f"name_{number}" for number in range(300)]
+    source = (
+        f"def outer():\n    last = ''\n    def inner():\n        nonlocal last\n        {' = '.join(names)} = 1\n"
+        "        last = 'x'\n    return inner\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "hundreds", "exec"), namespace)  # noqa: S102
+    assert own(namespace["outer"]()) == {"function.<closure last>"}
+
+
 class Parked:
     kept: list[int] = []  # noqa: RUF012
 
