@@ -14,10 +14,11 @@ from dependency_injector import providers
 from dependency_injector.containers import Container
 from dependency_injector.providers import Provider, is_provider
 
-from providers.errors import describe
 from providers.fresh import Fresh
 from providers.per_key import PerKey
 from providers.shared import Shared
+
+from .names import describe_value, key_name, provider_name, provides_name, reason
 
 
 class Role(Enum):
@@ -91,7 +92,7 @@ def handed_on(provider: Any) -> Iterator[Link]:
 
 
 def collected(provider: Any) -> Iterator[Link]:
-    yield from (Link(f"[{name}]", target, Role.HANDS_ON) for name, target in provider.providers.items())
+    yield from (Link(f"[{key_name(name)}]", target, Role.HANDS_ON) for name, target in provider.providers.items())
 
 
 def selected(provider: Any) -> Iterator[Link]:
@@ -113,7 +114,10 @@ def listed(provider: Any) -> Iterator[Link]:
 
 
 def mapped(provider: Any) -> Iterator[Link]:
-    yield from (injected(f"[{name}]", target) for name, target in provider.kwargs.items())
+    for name, target in provider.kwargs.items():
+        yield injected(f"[{key_name(name)}]", target)
+        if not isinstance(name, str):
+            yield Link("[key]", name, Role.HANDS_ON)
 
 
 def dependent(provider: Any) -> Iterator[Link]:
@@ -268,26 +272,3 @@ def named(container: Any, prefix: str, seen: set[int]) -> Iterable[tuple[str, Pr
         yield f"{prefix}{name}", provider
         if isinstance(provider, (providers.Container, providers.DependenciesContainer)):
             yield from named(provider, f"{prefix}{name}.", seen)
-
-
-def provider_name(provider: object) -> str:
-    """Give the class of a provider, such as ``Singleton``."""
-    return type(provider).__name__
-
-
-def provides_name(provider: Any) -> str:
-    """Give what a provider calls or holds, such as ``app.Manager``; never a value."""
-    # Not by getattr alone: some providers answer to every name.
-    if not hasattr(type(provider), "provides") or provider.provides is None:
-        return ""
-    return describe_value(provider.provides)
-
-
-def describe_value(value: object) -> str:
-    """Name a plain value: code by its name, anything else by its class."""
-    return type(value).__name__ if is_provider(value) else describe(value)
-
-
-def reason(provider: object) -> str:
-    """Give the reason of a :class:`Shared`."""
-    return provider.reason if isinstance(provider, Shared) else ""

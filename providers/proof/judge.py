@@ -19,7 +19,8 @@ from providers.per_key import PerKey
 from providers.shared import Shared
 
 from .finding import Finding, Verdict
-from .graph import DELEGATES, Role, Wiring, describe_value, effective, known, provider_name, provides_name
+from .graph import DELEGATES, Role, Wiring, effective, known
+from .names import describe_value, provider_name, provides_name, reason
 from .values import module_state, mutable_part
 
 Path = tuple[str, ...]
@@ -172,7 +173,8 @@ class Judge:
         if kind is None:
             return UNKNOWN_CLASS
         if kind is Shared:
-            return Opinion(Verdict.SHARED, provider.reason)
+            why = reason(provider)
+            return Opinion(Verdict.SHARED, why) if why else Opinion(Verdict.UNKNOWN, "no reason why it may be shared")
         if kind in MAKERS:
             made = maker_opinion(provider.provides, self._shared)
             if kind is providers.TypedConfigurationOption and made.verdict is Verdict.FRESH:

@@ -17,8 +17,9 @@ from providers.per_key import PerKey
 from providers.shared import Shared
 
 from .finding import Finding, Part, Proof, Use, Verdict
-from .graph import Role, Wiring, effective, known, provider_name, provides_name
+from .graph import Role, Wiring, effective, known
 from .judge import Judge, Opinion
+from .names import provider_name, provides_name, reason
 from .probe import SYNTHETIC, Arguments, Pending, Probe, Subject, asked, failure
 
 DISTRIBUTION = "bulkhead-gateway"
@@ -121,7 +122,7 @@ class Proving:
         if opinion is None:
             opinion = BEHIND_SHARED if key in self._behind else OUTSIDE
             if known(provider) is Shared:
-                opinion = Opinion(Verdict.SHARED, provider.reason)  # type: ignore[attr-defined]
+                opinion = Opinion(Verdict.SHARED, reason(provider))
         return Part(self._wiring.titles[key], provider_name(provider), provides_name(provider), *opinion[:2])
 
 

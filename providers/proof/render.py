@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .finding import Finding, Part, Proof
+    from .finding import Finding, Part, Proof, Use
 
 COLUMNS = ("path", "provider", "verdict", "reason")
 
@@ -81,6 +81,11 @@ def caption(part: Part) -> tuple[str, str, str]:
     return part.name, f"{part.provider}({provides})", GROUPS.get(part.verdict.value, part.verdict.value)
 
 
+def argument(use: Use) -> str:
+    """Give the label of a line; positions of arguments are left out."""
+    return "" if use.label[1:-1].isdecimal() else use.label
+
+
 def dot(proof: Proof) -> str:
     """Give the wiring in the language of Graphviz."""
     lines = ["digraph wiring {", '  rankdir="LR";', '  node [shape="box", style="filled", fontname="sans-serif"];']
@@ -91,7 +96,7 @@ def dot(proof: Proof) -> str:
             f'  n{index} [label="{label}", tooltip="{escaped(part.reason)}", fillcolor="{fill}", color="{border}"];'
         )
     lines += [
-        f'  n{use.user} -> n{use.used} [label="{escaped(use.label)}", style="{style}"];'
+        f'  n{use.user} -> n{use.used} [label="{escaped(argument(use))}", style="{style}"];'
         for use, style in ((use, "solid" if use.how in ("makes", "receives") else "dashed") for use in proof.uses)
     ]
     return "\n".join((*lines, "}", ""))
@@ -109,7 +114,7 @@ def mermaid(proof: Proof) -> str:
         lines.append(f'  n{index}["{"<br>".join(map(entities, caption(part)))}"]')
     for use in proof.uses:
         arrow = "-->" if use.how in ("makes", "receives") else "-.->"
-        label = f'|"{entities(use.label)}"|' if use.label else ""
+        label = f'|"{entities(argument(use))}"|' if argument(use) else ""
         lines.append(f"  n{use.user} {arrow}{label} n{use.used}")
     lines += styles(proof.parts)
     return "\n".join((*lines, ""))

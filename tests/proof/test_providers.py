@@ -200,6 +200,16 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: option([[]]).as_(list),  # type: ignore[attr-defined]
         "TypedConfigurationOption: one object for all keys (list at list[0]); use Fresh, or Shared if it is safe",
     ),
+    "Dict with a key that can change": (
+        lambda: providers.Dict({Source(): 1}),
+        "value: one object for all keys (Source can change); use Fresh, or Shared if it is safe",
+    ),
+    "Dict with a provider as key": (lambda: providers.Dict({providers.Singleton(Box): 1}), f"Singleton: {ONE}"),
+    "Aggregate with keys that are no names": (
+        lambda: providers.Aggregate({1: providers.Singleton(Box)}),
+        f"Singleton: {ONE}",
+    ),
+    "Shared without a reason": (Shared, "Shared: no reason why it may be shared"),
     "option that is a dict": (
         lambda: option({"a": 1}),
         "ConfigurationOption: one object for all keys (dict can change); inject the options in it one by one",
