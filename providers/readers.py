@@ -94,7 +94,7 @@ def function(function: types.FunctionType) -> Collection[object]:
     """
     found: list[object] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     module = function.__globals__.get("__name__")
-    found += (value for name, value in vars(function).items() if (module, name) not in MADE_BY_LIBRARY)
+    found += (value for name, value in tuple(vars(function).items()) if (module, name) not in MADE_BY_LIBRARY)
     if function.__closure__:
         assigned = assigned_free_variables(function.__code__)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
@@ -193,16 +193,16 @@ def logger(logger: logging.Logger) -> Collection[object]:
     """Filters of a logger and attributes that no logger has."""
     return (
         *logger.filters,
-        *(value for name, value in vars(logger).items() if name not in LOGGER_ATTRIBUTES),
+        *(value for name, value in tuple(vars(logger).items()) if name not in LOGGER_ATTRIBUTES),
     )
 
 
 def fields(value: object) -> Collection[object]:
     """Attributes and items of an object that cannot change: its namespace is no object of its own."""
     namespace = namespace_of(value)
-    own = [namespace]
+    own: list[object] = [namespace]
     if hasattr(type(value), "__pydantic_fields_set__"):
-        own.append(value.__pydantic_fields_set__)  # type: ignore[attr-defined]  # names, which no user wrote
+        own.append(getattr(value, "__pydantic_fields_set__", None))  # names, which no user wrote
     referents = gc.get_referents(value) if type(value).__flags__ & HAS_REFERENTS else members(value)
     return [*namespace.values(), *(referent for referent in referents if not any(referent is one for one in own))]
 
@@ -240,7 +240,7 @@ def class_attributes(class_: type) -> Collection[object]:
         return ()
     attributes = [
         value
-        for name, value in vars(class_).items()
+        for name, value in tuple(vars(class_).items())  # at once: other threads may set some
         if name not in CLASS_METADATA and not name.startswith("__pydantic_")
     ]
     return [*attributes, *class_.__bases__, type(class_)]

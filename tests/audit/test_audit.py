@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from providers.audit import Audit, audit
 from providers.immutable import is_immutable
@@ -155,6 +156,15 @@ def test_types_that_hide_what_they_refer_to_are_named() -> None:
 def test_an_owner_without_weak_references_can_be_audited() -> None:
     common: list[int] = []
     assert len(audit({"x": common}, {"x": common}).shared) == 1
+
+
+def test_owners_of_nothing_and_objects_that_were_never_finished_do_no_harm() -> None:
+    class Model(BaseModel):
+        model_config = ConfigDict(frozen=True)
+
+    unfinished = Model.__new__(Model)
+    assert audit("atom", 1, None).isolated
+    assert audit(Owner(x=unfinished), Owner(x=unfinished)).isolated
 
 
 def test_an_audit_in_steps_finds_the_same() -> None:
