@@ -15,6 +15,7 @@ from app.realtime.broker import BrokerError
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.connection import ConnectionState
 from app.realtime.identity import UserContext
+from app.realtime.modes import ModeKind
 from containers import GatewayContainer
 from tests.clock import ManualClock
 from tests.gateway import build_container, token
@@ -279,3 +280,17 @@ async def test_a_subscription_that_was_refused_announces_no_leave(container: Gat
         await second.result("unsubscribe", {"channel": "news"})
         await first.settle()
         assert [set(push) - {"channel"} for push in first.pushes()] == [{"join"}, {"leave"}]
+
+
+async def test_a_ping_that_finds_no_room_ends_the_connection_as_slow(clock: ManualClock) -> None:
+    container = build_container(clock=clock, limits={"queue_bytes": 1024})
+    async with Peer(container) as peer:
+        await peer.connect("alice")
+        peer.reads.clear()
+        await container.publisher().publish("user:alice", "#alice", "1" * 100, mode=ModeKind.UNIFIED)
+        free = 1024 - peer.connection.outbound.size
+        frame_around = len('{"push":{"channel":"#alice","pub":{"data":,"offset":2}}}')
+        await container.publisher().publish("user:alice", "#alice", "1" * (free - frame_around), mode=ModeKind.UNIFIED)
+        assert peer.connection.outbound.size == 1024
+        clock.advance(25)
+        assert peer.close_code == 3008

@@ -75,3 +75,11 @@ def test_names_are_escaped() -> None:
     sealed = json.loads(envelopes().seal('a"b\\', 1, '"},"at":0,"x":{"'))
     assert (sealed["type"], sealed["thread_id"]) == ('a"b\\', '"},"at":0,"x":{"')
     assert sealed["at"] == 1_700_000_000_500
+
+
+def test_more_types_than_are_remembered_are_sealed_all_the_same() -> None:
+    sealing = envelopes()
+    for _ in range(2):
+        assert [json.loads(sealing.seal(f"t{number}", 1))["type"] for number in range(1500)] == [
+            f"t{number}" for number in range(1500)
+        ]

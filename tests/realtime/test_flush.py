@@ -262,3 +262,14 @@ async def test_an_event_of_a_local_manager_waits_by_the_mode_of_that_manager(con
     await container.control().set_mode(ModeKind.DEGRADED, "alice")
     published = await manager.emit("tick", 1)
     assert (published.queued, published.connections) == (True, 0)
+
+
+async def test_two_operators_who_end_degraded_mode_at_once_flush_once(container: GatewayContainer) -> None:
+    faulty = make_faulty(container)
+    async with degraded(container) as peer:
+        await publish(container, 1, 2, 3)
+        faulty.before["publish"] = Turnstile()
+        await asyncio.gather(container.control().set_mode(None), container.control().set_mode(None))
+        await peer.settle()
+        assert peer.data() == [1, 2, 3]
+    assert await kept(container) == [1, 2, 3]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -155,7 +154,7 @@ def test_a_mode_object_cannot_change_and_equals_itself_alone() -> None:
     assert len({mode, other}) == 2
     change: dict[str, Any] = {"kind": ModeKind.ISOLATED, "since": 2.0, "reason": "x"}
     for name, value in change.items():
-        with pytest.raises(dataclasses.FrozenInstanceError):
+        with pytest.raises(AttributeError):
             setattr(mode, name, value)
 
 

@@ -155,3 +155,19 @@ async def test_a_slow_client_is_disconnected_and_nobody_else_waits(container: Ga
         await slow.settle()
         assert slow.close_frames == 1
         assert len(slow.messages) == 1  # what was being written; the rest was dropped
+
+
+async def test_a_channel_that_nobody_could_read_is_not_published_to(container: GatewayContainer) -> None:
+    with pytest.raises(IdentityError, match="starts with #, as personal channels do"):
+        await container.publisher().publish_to_user("alice", "tick", 1, channel="#bob")
+    assert (await container.publisher().publish_to_user("alice", "tick", 1, channel="#alice")).offset == 1
+
+
+async def test_a_manager_that_was_replaced_takes_nothing_of_its_successor_along(container: GatewayContainer) -> None:
+    async with Peer(container) as before, Peer(container) as after:
+        await before.connect("alice")
+        container.manager.reset()
+        await after.connect("alice")
+        before.leave()
+        assert container.publisher().connected("alice") == [container.manager(ALICE)]
+        assert (await container.publisher().publish_to_user("alice", "tick", 1)).connections == 1
