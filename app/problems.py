@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from app.realtime.authentication import KeysUnavailable
 from app.realtime.broker import BrokerError, StreamLimitExceeded
 from app.realtime.codes import DisconnectCode
 from app.realtime.envelope import EventTooLarge, InvalidData
@@ -94,6 +95,7 @@ GATEWAY_ERRORS: tuple[type[Exception], ...] = (
     SessionRequired,
     Refused,
     ModeLimitExceeded,
+    KeysUnavailable,
     BrokerError,
 )
 """What `as_problem_error` knows; subclasses are meant as well."""
@@ -120,6 +122,9 @@ def as_problem_error(error: Exception) -> ProblemError | None:
             return ProblemError(409, "stream-limit-exceeded", f"{error.reason}.")
         case ModeLimitExceeded():
             return ProblemError(409, "mode-limit-exceeded", f"{error}.")
+        case KeysUnavailable():
+            detail = "The keys that verify tokens cannot be had now."
+            return ProblemError(503, "keys-unavailable", detail, headers={"Retry-After": "1"})
         case BrokerError():
             return ProblemError(
                 503, "broker-unavailable", "The broker cannot be reached.", headers={"Retry-After": "1"}

@@ -17,6 +17,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from app import create_app
+from app.dependencies import CurrentUser
+from app.testing import serve
 from tests.clock import ManualClock
 from tests.gateway import SECRET, RunningGateway, build_container, serving, token
 
@@ -336,3 +339,23 @@ async def test_a_key_server_that_fails_lets_clients_try_again(answer: str) -> No
             assert await outcome(gateway, signed(key, "ES256", kid="one")) == 3004
             keys.answer = None
             assert await outcome(gateway, signed(key, "ES256", kid="one")) == 0
+
+
+async def test_a_key_server_that_fails_is_a_503_to_http_and_not_the_callers_fault() -> None:
+    key = private_key("ES256")
+    async with key_server(public_jwk(key, "one")) as keys:
+        container = build_container(auth={"algorithm": "ES256", "jwks_url": keys.url})
+        app = create_app(container)
+
+        @app.get("/me")
+        async def me(user: CurrentUser) -> str | None:
+            return user.user_id
+
+        bearer = {"Authorization": f"Bearer {signed(key, 'ES256', kid='one')}"}
+        async with serve(app) as url, RunningGateway(container, url).api(**bearer) as client:
+            keys.answer = lambda: ""
+            refused = await client.get("/me")
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert refused.json()["type"] == "urn:bulkhead:problem:keys-unavailable"
+            keys.answer = None
+            assert (await client.get("/me")).json() == "alice"
