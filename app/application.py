@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 
 from app.guard import RequestGuard
 from app.problems import install_problems
 from app.routes import events, operations, users
 from app.routes.schemas import install_openapi
+from app.shortcut import Shortcut
 from app.websocket import WebSocketEndpoint
 from config import ConfigurationError, find_problems
 from containers import GatewayContainer
@@ -88,15 +90,12 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
     )
     app.state.container = container
     app.state.gateway = gateway
+    app.add_middleware(Shortcut, routes=[route for route in events.router.routes if isinstance(route, APIRoute)])
     app.add_middleware(RequestGuard, body_bytes=settings.limits.body_bytes)
     install_problems(app)
     install_openapi(app, events.Event, events.UserEvent, events.Receipt)
-    # What is called for every event comes first, and directly: routers that are included cost every request a search.
-    app.router.routes[:0] = [
-        *events.router.routes,
-        WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)),
-    ]
-    for router in (users.router, operations.router):
+    app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))
+    for router in (events.router, users.router, operations.router):
         app.include_router(router)
     if settings.demo:
         from app.demo import routes

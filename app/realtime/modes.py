@@ -8,6 +8,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import msgspec
+
 from app.realtime.clock import Clock
 from app.realtime.identity import UserContext, check_id, encode_key
 
@@ -25,8 +27,7 @@ class ModeKind(Enum):
 INCIDENT_MODES = frozenset({ModeKind.DEGRADED, ModeKind.EMERGENCY})
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class ManagerMode:
+class ManagerMode(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """The mode of one manager: an object of its own for each, replaced and never changed.
 
     Attributes:

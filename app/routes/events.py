@@ -1,7 +1,7 @@
 """Publishing over HTTP: the path that every event of a back end takes, so it is kept short.
 
-FastAPI describes these routes, and its documented extension point, a route class with a handler of its own, carries
-them out: the body is decoded once by msgspec, which keeps `data` as the bytes it came in.
+FastAPI describes these routes. What carries them out is the ASGI application of a route class, which `Shortcut` calls
+without FastAPI's way to it: the body is decoded once by msgspec, which keeps `data` as the bytes it came in.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import msgspec
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from msgspec import UNSET, Meta, Raw, UnsetType
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from app.dependencies import ApiKey, is_api_key
@@ -61,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NOT_UTF8 = "The body is not UTF-8."
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Handler = Callable[[Request], Coroutine[Any, Any, Receipt | list[Receipt]]]
 
 _event = msgspec.json.Decoder(Event)
 _user_event = msgspec.json.Decoder(UserEvent)
@@ -70,18 +69,20 @@ _encoder = msgspec.json.Encoder()
 
 
 class PublishRoute(APIRoute):
-    """Checks the API key and calls the endpoint with the request, without solving dependencies for every event."""
+    """Checks the API key, calls the endpoint with the request and encodes what it returns: no dependencies are solved,
+    and nothing else is done that an event can do without."""
 
     def __init__(self, path: str, endpoint: Handler, **described: Any) -> None:
         """Describe the endpoint as any other, and run it as it is."""
         super().__init__(path, endpoint, **described)
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
-            request = Request(scope, receive)
-            if not is_api_key(_container(request).settings(), request.headers.get("x-api-key")):
+            if not is_api_key(scope["app"].state.container.settings(), _api_key(scope)):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
-            response = await endpoint(request)
-            await response(scope, receive, send)
+            content = _encoder.encode(await endpoint(Request(scope, receive)))
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": content})
 
         self.app = run
 
@@ -92,6 +93,7 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
 @router.post(
     "/users/{user_id:path}/events",
     summary="Publish an event to a user",
+    response_model=None,
     openapi_extra={
         "parameters": [
             {"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}, "example": "alice"}
@@ -103,16 +105,16 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
         **problem_answers(401, 409, 413, 422, 503),
     },
 )
-async def publish(request: Request) -> Response:
+async def publish(request: Request) -> Receipt:
     """Append an event to the user's stream and deliver it to their connections, in order and once."""
-    event = _decode(_event, await request.body())
-    receipt = await _publish(_container(request).publisher(), request.path_params["user_id"], event)
-    return Response(_encoder.encode(receipt), media_type="application/json")
+    event = _decode(_event, await _body(request))
+    return await _publish(_container(request).publisher(), request.path_params["user_id"], event)
 
 
 @router.post(
     "/events",
     summary="Publish a batch of events",
+    response_model=None,
     openapi_extra={
         "requestBody": json_body(list[UserEvent], [{"user_id": "alice", "type": "token", "data": {"text": "Hel"}}])
     },
@@ -123,16 +125,27 @@ async def publish(request: Request) -> Response:
         **problem_answers(401, 413, 422),
     },
 )
-async def publish_batch(request: Request) -> Response:
+async def publish_batch(request: Request) -> list[Receipt]:
     """Publish events to any users, in order. Each has its own result; one that fails harms no other."""
-    items = _decode(_batch, await request.body())
+    items = _decode(_batch, await _body(request))
     container = _container(request)
     limit = container.settings().limits.batch_events
     if len(items) > limit:
         raise ProblemError(413, "batch-too-large", f"{len(items)} events; at most {limit} go (limits.batch_events).")
     publisher = container.publisher()
-    receipts = [await _publish_item(publisher, item) for item in items]
-    return Response(_encoder.encode(receipts), media_type="application/json")
+    return [await _publish_item(publisher, item) for item in items]
+
+
+def _api_key(scope: Scope) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-api-key"), None)
+
+
+async def _body(request: Request) -> bytes:
+    message = await request.receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    return body + b"".join([chunk async for chunk in request.stream()]) if message.get("more_body") else body
 
 
 def _container(request: Request) -> GatewayContainer:
