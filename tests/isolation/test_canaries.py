@@ -93,7 +93,8 @@ class World:
         request: dict[str, Any] = {"channel": name}
         match method:
             case "publish":
-                request["data"] = {"from": word(user)}
+                apart = self.container.policy().keyed_by(user) is ModeKind.ISOLATED
+                request["data"] = {"from": word(user, session if apart else "")}
             case "history":
                 request["limit"] = -1
             case "subscribe":
