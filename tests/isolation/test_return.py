@@ -109,6 +109,7 @@ async def test_two_devices_come_and_go_thousands_of_times_while_events_flow(
                     await asyncio.sleep(0)
                 assert len(container.lifecycle().living()) == 1
                 device.take(peer.pushes("pub"))
+                assert peer.close_code is None, "it was sent away instead of served"
             for _ in range(chance.randrange(12)):
                 await asyncio.sleep(0)
 
