@@ -88,8 +88,9 @@ async def test_two_devices_come_and_go_thousands_of_times_while_events_flow(
     broker = container.broker()
     chance, rounds, devices = random.Random(7), 2000, [Device(), Device()]
     if slow:
-        # Between the reading of a position and its answer, events come: they are held and merged.
-        make_faulty(container).after |= dict.fromkeys(("history", "add_presence"), partial(linger, chance))
+        # Before a position is read, and between its reading and its answer, events come: they are held and merged.
+        faulty, fault = make_faulty(container), partial(linger, chance)
+        faulty.before["history"] = faulty.after["history"] = faulty.after["add_presence"] = fault
     published = 0
     done = False
 
