@@ -18,6 +18,7 @@ from app.shortcut import Shortcut
 from app.websocket import WebSocketEndpoint
 from config import ConfigurationError, find_problems
 from containers import GatewayContainer
+from providers import prove_async
 
 
 class Gateway:
@@ -35,17 +36,26 @@ class Gateway:
         """Take no new connections and end all with 3001, over `shutdown.drain_seconds`."""
         await self._container.control().drain(self._container.settings().shutdown.drain_seconds)
 
+    async def _prove(self) -> None:
+        lifecycle = self._container.lifecycle()
+        untouched = lifecycle.total == 0
+        await prove_async(self._container, self._container.probes())
+        if untouched:
+            lifecycle.clear()  # the proof's own two users, whom nobody should look for
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """From start to stop. Connections end before the broker: a slow broker must not keep a dead socket open.
 
         Raises:
             config.ConfigurationError: the settings are not fit for production.
+            providers.ProofError: the wiring does not keep users apart, or cannot be shown to.
         """
         settings = self._container.settings()
         # `bulkhead serve` has said it already; whoever runs the application otherwise must be stopped as well.
         if settings.profile == "production" and (problems := find_problems(settings)):
             raise ConfigurationError(problems)
+        await self._prove()
         broker = self._container.broker()
         await broker.start()
         try:

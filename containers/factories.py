@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable
+import uuid
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -245,3 +246,12 @@ def control(
 ) -> Control:
     """What operators work with."""
     return Control(policy=policy, lifecycle=lifecycle, publisher=publisher, broker=broker, peek=managers.peek)
+
+
+def probes() -> Mapping[str, tuple[tuple[UserContext], tuple[UserContext]]]:
+    """For `providers.prove`: two users that exist nowhere, by name of the `PerKey` provider."""
+    first, second = (
+        UserContext(user_id=f"isolation-probe-{uuid.uuid4()}", session_id=f"isolation-probe-{uuid.uuid4()}")
+        for _ in range(2)
+    )
+    return {"manager": ((first,), (second,))}

@@ -94,6 +94,9 @@ class GatewayContainer(containers.DeclarativeContainer):
         metrics=metrics,
     )
 
+    # The proof's: for each `PerKey`, the arguments of calls for two users that nobody can be.
+    probes = providers.Callable(factories.probes)
+
     # The operators'.
     control = Shared(
         factories.control, policy, lifecycle, publisher, broker, manager.provider, reason="never reached from a manager"

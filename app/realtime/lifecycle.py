@@ -121,6 +121,11 @@ class LifecycleLog(Generic[T]):
         events = self._events.copy()
         return list(itertools.islice(events, max(0, len(events) - limit), None))
 
+    def clear(self) -> None:
+        """Forget all events; managers that live stay known."""
+        self._events.clear()
+        self._numbers = iter(range(sys.maxsize))
+
     def _closed(self, serial: int, key: str, _: weakref.ref[T]) -> None:
         self._living.pop(serial, None)
         self.append("closed", key)
