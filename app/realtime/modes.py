@@ -152,7 +152,11 @@ class ModePolicy:
         Raises:
             SessionRequired: the user is isolated and the context names no session.
         """
-        if self.keyed_by(context.user_id, context.claims) is not ModeKind.ISOLATED:
+        if not (self._rules or self._for_user or self._for_all):
+            keys = self._default.keys  # the common case, on the path of every request
+        else:
+            keys = self.keyed_by(context.user_id, context.claims)
+        if keys is not ModeKind.ISOLATED:
             return context.key
         if context.user_id is not None and context.session_id is None:
             raise SessionRequired
@@ -199,9 +203,14 @@ class ModePolicy:
     def _configured(self, claims: Mapping[str, Any]) -> Decision:
         for rule, decided in self._rules:
             value = claims.get(rule.claim)
-            if value == rule.equals or (isinstance(value, tuple) and rule.equals in value):
+            if any(_same(item, rule.equals) for item in (value if isinstance(value, tuple) else (value,))):
                 return decided
         return self._default
+
+
+def _same(value: object, wanted: str | int | bool) -> bool:
+    # In JSON `true` and `1` are two values; for Python they are equal.
+    return type(value) is type(wanted) and value == wanted
 
 
 class SessionRequired(Exception):

@@ -48,6 +48,7 @@ def test_the_operator_for_the_user_beats_the_operator_for_all_beats_rules_beat_t
         ("groups", "c", False),
         ("number", 1, True),
         ("number", "1", False),
+        ("number", True, False),
         ("missing", "hipaa", False),
     ],
 )
