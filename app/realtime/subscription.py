@@ -77,7 +77,7 @@ class Subscription:
         self._held_size = 0
         self._hold_limit = hold_limit
         self._holds = 1  # until `go_live`
-        self._seen: set[int] = set()
+        self._seen: dict[int, None] = {}  # of a third of the size of an empty set, in every connection
         self.channel = channel
         self.head = publication_head(channel)
         self.server_side = server_side
@@ -125,7 +125,7 @@ class Subscription:
 
     def skip(self, offset: int) -> None:
         """While holding: the client got this one before it had an offset; the position passes over it."""
-        self._seen.add(offset)
+        self._seen[offset] = None
 
     def release(self) -> None:
         """Take back one `hold`; after the last one, pass on what was held."""
@@ -134,7 +134,7 @@ class Subscription:
             return
         self._state = SubscriptionState.LIVE
         held, self._held, self._held_size = self._held, [], 0
-        seen, self._seen = self._seen, set()
+        seen, self._seen = self._seen, {}
         for publication, frame in held:
             if publication.offset in seen:
                 self.offset = max(self.offset, publication.offset)
