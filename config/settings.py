@@ -85,7 +85,7 @@ class BrokerSettings(Section):
     url: str = Field("memory://", description="`memory://`: streams live in this process and end with it.")
     max_bytes: PositiveInt = Field(
         256 * 1024 * 1024,
-        description="Memory of all kept publications, overhead included; the stream published to longest ago goes first.",
+        description="Memory of all kept publications; the stream published to longest ago loses its own first.",
     )
     max_bytes_per_user: PositiveInt = Field(8 * 1024 * 1024, description="Memory of the publications of one user key.")
     max_streams_per_user: PositiveInt = Field(1024, description="Streams (channels) of one user key.")

@@ -27,7 +27,7 @@ def test_every_provider_says_whose_its_objects_are() -> None:
     assert {name for name, kind in kinds.items() if kind is Shared} == SHARED
     assert {name for name, kind in kinds.items() if kind is Fresh} == FRESH
     assert {name for name, kind in kinds.items() if kind is PerKey} == {"manager"}
-    assert kinds.keys() - SHARED - FRESH - {"manager"} == {"rpc", "probes"}, "handlers are functions, wired by the application"
+    assert kinds.keys() - SHARED - FRESH - {"manager"} == {"rpc", "probes"}, "functions, wired by the application"
 
 
 def test_what_is_shared_gives_its_reason_and_the_same_object_each_time() -> None:
