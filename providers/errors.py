@@ -6,6 +6,7 @@ No message contains a provided object, an argument or a key: they may be secret,
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from dependency_injector.errors import Error
@@ -60,16 +61,34 @@ class NotFreshError(ProviderError):
 class NotWeakReferenceableError(ProviderError):
     """An object cannot be watched, because its type has no weak references.
 
-    :ivar provider: the provider of the object.
+    :ivar provider: the provider of the object, or the :class:`~providers.Claims` that were to watch it.
     :ivar provided_type: the type of the object.
     """
 
-    def __init__(self, provider: Provider[Any], provided_type: type) -> None:
+    def __init__(self, provider: object, provided_type: type) -> None:
         self.provider = provider
         self.provided_type = provided_type
         super().__init__(
-            f"{describe(provider)} provided a {describe(provided_type)}, which has no weak references: "
+            f"{describe(provider)} got a {describe(provided_type)}, which has no weak references: "
             f"add '__weakref__' to its __slots__ (weakref_slot=True for a dataclass), or provide a subclass of it"
+        )
+
+
+class AlreadyClaimedError(ProviderError):
+    """An object was to be claimed for a key, and is another key's.
+
+    :ivar claimed_type: the type of the object.
+    :ivar key: the key that was refused. Not in the message.
+    :ivar owner: the key that has the object. Not in the message, and nothing to tell who asked.
+    """
+
+    def __init__(self, claimed_type: type, key: Hashable, owner: Hashable) -> None:
+        self.claimed_type = claimed_type
+        self.key = key
+        self.owner = owner
+        super().__init__(
+            f"this {describe(claimed_type)} is another key's: let it be made anew for each key, "
+            f"or say that all may reach it with Shared(..., reason=...) and do not claim it"
         )
 
 

@@ -6,25 +6,18 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from weakref import ref
 
 from dependency_injector.providers import Factory, Provider
 
 from .errors import NotFreshError, NotWeakReferenceableError
 from .library import absolute, is_pending
+from .living import Living
 
 T = TypeVar("T")
 
 # A call of one of these types gives a new object, by definition of the language; of these alone, because a subclass or
 # a function may return what it likes. The other mutable builtin, set, has weak references.
 ALWAYS_NEW = (dict, list, bytearray, object)
-
-
-class Reference(ref[Any]):
-    """A weak reference that knows the id of its object when that is gone."""
-
-    __slots__ = ("id",)
-    id: int
 
 
 class Fresh(Factory[T]):
@@ -62,14 +55,7 @@ class Fresh(Factory[T]):
     """
 
     def __init__(self, provides: Callable[..., T] | Provider[T] | str | None = None, *args: Any, **kwargs: Any) -> None:
-        provided: dict[int, Reference] = {}
-
-        def forget(reference: Reference) -> None:
-            # Callbacks run before the memory of the object is released, hence before its id can be another object's.
-            provided.pop(reference.id, None)
-
-        self._provided = provided
-        self._forget = forget
+        self._note = Living().note
         super().__init__(absolute(provides, sys._getframe(1)), *args, **kwargs)
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -89,14 +75,12 @@ class Fresh(Factory[T]):
 
     def _check(self, result: Any) -> Any:
         try:
-            reference = Reference(result, self._forget)
+            noted = self._note(result)
         except TypeError:
             provides: object = self.provides
             if type(result) in ALWAYS_NEW and type(result) is provides:
                 return result
             raise NotWeakReferenceableError(self, type(result)) from None
-        reference.id = key = id(result)
-        # One atomic step: of two threads that are given one object, the second is refused.
-        if self._provided.setdefault(key, reference) is not reference:
+        if noted is not None:
             raise NotFreshError(self, type(result))
         return result
