@@ -70,7 +70,7 @@ def tutorial() -> Subject:
 
 
 def bare() -> Subject:
-    """Nothing but the server: a message that is ready, handed to the `send` of the connection."""
+    """Nothing but the server: a message that is ready, handed to the `send` of the connection, also for each POST."""
     sends: dict[str, Send] = {}
     ready = {"type": "websocket.send", "text": json.dumps(event(10**18))}
 
@@ -79,6 +79,13 @@ def bare() -> Subject:
             for phase in ("startup", "shutdown"):
                 await receive()
                 await send({"type": f"lifespan.{phase}.complete"})
+            return
+        if scope["type"] == "http":
+            while (await receive())["more_body"]:
+                pass
+            await sends[scope["path"].split("/")[2]](ready)
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"{}"})
             return
         await receive()
         await send({"type": "websocket.accept"})

@@ -1,0 +1,57 @@
+"""That the benchmarks run, and that their page is one that they can write. What they measure is no matter of tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEAD = "| Measured | Of |"
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_quick_run_measures_every_comparison_and_writes_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    shutil.copyfile(PAGE, page)
+    ran = bench("--quick", "--write", str(page))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "goals met" in ran.stdout
+    written = page.read_text(encoding="utf-8")
+    table = [line for line in written.splitlines() if line.startswith("| ")]
+    assert table[0].startswith(HEAD)
+    for measured in ("existing user", "events delivered", "memory of an idle", "events published", "bare ASGI send"):
+        assert any(line.startswith(f"| {measured}") for line in table), measured
+    assert written.startswith(PAGE.read_text(encoding="utf-8").partition("<!-- table")[0])
+
+
+def test_a_goal_that_is_missed_is_an_error_only_where_that_is_wanted() -> None:
+    assert bench("--quick", "registry").returncode == 0
+    ran = bench("--quick", "--strict", "registry")
+    assert ran.returncode == ("MISSED" in ran.stdout)
+
+
+def test_a_comparison_that_there_is_not_is_refused_by_name() -> None:
+    ran = bench("speed")
+    assert ran.returncode == 2
+    assert "no comparison speed; there are registry, delivery, connections, http, servers" in ran.stderr
+
+
+def test_the_page_has_the_table_of_a_run() -> None:
+    assert HEAD in PAGE.read_text(encoding="utf-8")
