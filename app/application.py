@@ -11,8 +11,9 @@ from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 
 from app.guard import RequestGuard
+from app.isolation import Auditor
 from app.problems import install_problems
-from app.routes import events, operations, users
+from app.routes import events, isolation, operations, users
 from app.routes.schemas import install_openapi
 from app.shortcut import Shortcut
 from app.websocket import WebSocketEndpoint
@@ -87,7 +88,7 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with gateway.running():
+        async with gateway.running(), auditor.running():
             yield
 
     app = FastAPI(
@@ -96,16 +97,20 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
         summary="Real-time events for signed-in users, each behind a wall of their own.",
         lifespan=lifespan,
         openapi_url="/openapi.json" if settings.docs else None,
+        # FastAPI's own would record paths with user ids, and the text of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         redirect_slashes=False,  # A path is right or wrong: with a slash at its end it would name another user.
     )
+    auditor = Auditor(app, container)
     app.state.container = container
     app.state.gateway = gateway
+    app.state.auditor = auditor
     app.add_middleware(Shortcut, routes=[route for route in events.router.routes if isinstance(route, APIRoute)])
     app.add_middleware(RequestGuard, body_bytes=settings.limits.body_bytes)
     install_problems(app)
     install_openapi(app, events.Event, events.UserEvent, events.Receipt)
     app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))
-    for router in (events.router, users.router, operations.router):
+    for router in (events.router, users.router, isolation.router, operations.router):
         app.include_router(router)
     if settings.demo:
         from app.demo import routes

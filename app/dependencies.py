@@ -19,6 +19,7 @@ from fastapi import Depends, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
+from app.isolation import Auditor
 from app.problems import ProblemError
 from app.realtime import publisher
 from app.realtime.authentication import InvalidToken
@@ -37,6 +38,12 @@ async def current_container(connection: HTTPConnection) -> GatewayContainer:
 
 
 Container = Annotated[GatewayContainer, Depends(current_container)]
+
+
+async def current_auditor(connection: HTTPConnection) -> Auditor:
+    """What audits the managers of the application that serves this request."""
+    auditor: Auditor = connection.app.state.auditor
+    return auditor
 
 
 async def current_settings(container: Container) -> Settings:
@@ -111,5 +118,6 @@ CurrentSettings = Annotated[Settings, Depends(current_settings)]
 CurrentUser = Annotated[UserContext, Depends(current_user)]
 CurrentManager = Annotated[UserManager, Depends(current_manager)]
 Publisher = Annotated[publisher.Publisher[UserManager], Depends(current_publisher)]
+CurrentAuditor = Annotated[Auditor, Depends(current_auditor)]
 CurrentControl = Annotated[Control, Depends(current_control)]
 ApiKey = Depends(require_api_key)

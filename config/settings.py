@@ -154,6 +154,24 @@ class LifecycleSettings(Section):
     events: PositiveInt = Field(10_000, description="Events kept in all.")
 
 
+class IsolationSettings(Section):
+    """The audit of the living managers in the background."""
+
+    audit_share: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = Field(
+        0, description="Share of one CPU that audits may use, 0.001 to 0.5; 0: none but those that are asked for."
+    )
+    audit_interval: Annotated[float, Field(ge=1, le=86400, allow_inf_nan=False)] = Field(
+        60, description="Seconds from the end of an audit to the next one."
+    )
+
+    @field_validator("audit_share")
+    @classmethod
+    def _not_endless(cls, value: float) -> float:
+        if 0 < value < 0.001:
+            raise ValueError("should be 0, or 0.001 to 0.5: with less an audit would take hours")
+        return value
+
+
 class LogSettings(Section):
     """Structured logs on standard error."""
 
@@ -211,6 +229,7 @@ class Settings(BaseSettings):
     channels: ChannelSettings = ChannelSettings()
     modes: ModeSettings = ModeSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    isolation: IsolationSettings = IsolationSettings()
     log: LogSettings = LogSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
 

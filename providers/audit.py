@@ -106,6 +106,10 @@ class Audit:
         end = time.perf_counter() + seconds
         return all(time.perf_counter() < end for _ in self._steps)
 
+    def close(self) -> None:
+        """Go no further, and let go of the owner whose turn it was. Harmless after the end, and when repeated."""
+        self._steps.close()
+
     def report(self) -> Report:
         """What was found so far."""
         return Report(
@@ -117,7 +121,7 @@ class Audit:
             truncated=self._truncated,
         )
 
-    def _run(self) -> Iterator[None]:
+    def _run(self) -> Generator[None, None, None]:
         for number, hold in enumerate(self._roots):
             if (root := hold()) is not None:
                 yield from self._walk(number, root)

@@ -32,6 +32,22 @@ class Metrics(Collector):
         self.commands = counter("commands", "Commands of clients.", "method")
         self.errors = counter("errors", "Commands that were answered with an error.", "code")
         self.disconnects = counter("disconnects", "Connections that the server ended.", "code")
+        self.audits = counter("isolation_audit_passes", "Audits of all managers.")
+        self.audit_findings = Gauge(
+            "bulkhead_isolation_audit_findings",
+            "Objects that users share, as the last audit saw.",
+            registry=self.registry,
+        )
+        self.audit_seconds = Gauge(
+            "bulkhead_isolation_audit_seconds",
+            "Time of the event loop that the last audit took.",
+            registry=self.registry,
+        )
+        self.audit_age = Gauge(
+            "bulkhead_isolation_audit_age_seconds",
+            "Seconds since the last audit, or since the start if there was none.",
+            registry=self.registry,
+        )
         self.violations = counter("isolation_violations", "Doubts about isolation; each is an incident.", "net")
 
     def collect(self) -> Iterator[Metric]:

@@ -11,9 +11,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app.dependencies import Container
+from app.dependencies import Container, CurrentAuditor
+from app.isolation import Auditor
 from app.problems import Problem, problem_response
 from app.routes.schemas import problem_answers
+
+
+class LastAudit(BaseModel):
+    """The last audit of all managers."""
+
+    at: float = Field(description="When it ended, in seconds since the epoch.")
+    managers: int = Field(description="Managers that were compared.", examples=[2])
+    findings: int = Field(description="Objects that two of them shared.", examples=[0])
 
 
 class Isolation(BaseModel):
@@ -24,6 +33,7 @@ class Isolation(BaseModel):
     registered_users: int = Field(description="User keys with a manager.", examples=[2])
     lifecycle_events: int = Field(description="Events since the start.", examples=[12])
     violations: int = Field(description="Doubts about isolation since the start.", examples=[0])
+    last_audit: LastAudit | None = Field(description="None if there was none.")
 
 
 class BrokerHealth(BaseModel):
@@ -55,7 +65,7 @@ router = APIRouter(tags=["operations"])
 @router.get(
     "/health", response_model=Health, responses={503: {"model": Health, "description": "Unhealthy: the same body."}}
 )
-async def health(container: Container) -> JSONResponse:
+async def health(container: Container, auditor: CurrentAuditor) -> JSONResponse:
     """The state of this node; 503 when the broker is down or isolation is in doubt."""
     violations = container.metrics().violation_count()
     managers, keys = container.lifecycle().living(), container.manager.count()
@@ -74,9 +84,17 @@ async def health(container: Container) -> JSONResponse:
             registered_users=keys,
             lifecycle_events=container.lifecycle().total,
             violations=violations,
+            last_audit=_last_audit(auditor),
         ),
     )
     return JSONResponse(body.model_dump(), 200 if body.status == "healthy" else 503)
+
+
+def _last_audit(auditor: Auditor) -> LastAudit | None:
+    last = auditor.last
+    if last is None:
+        return None
+    return LastAudit(at=last.at, managers=last.report.owners, findings=len(last.report.shared))
 
 
 @router.get("/ready", response_model=Ready, responses=problem_answers(503))

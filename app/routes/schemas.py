@@ -75,7 +75,7 @@ _PROBLEMS = MappingProxyType(
             _example(404, "unknown-user", "This user has no connection, request or stream here."),
         ),
         409: (
-            "A limit on what is kept is reached.",
+            "A limit on what is kept is reached, or an audit runs already.",
             _example(409, "mode-limit-exceeded", "modes are set for 10000 users already; clear some."),
         ),
         413: (

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from app import create_app
-from app.routes import events, users
+from app.routes import events, isolation, users
 from app.routes import operations as operators
 from app.testing import gateway_container
 from tests.gateway import API_KEY, build_container, serving
@@ -75,7 +75,7 @@ def test_every_route_is_described() -> None:
     names = {name for name, _ in operations(described())}
     assert names == {
         f"{method} {route.path.replace(':path', '')}"
-        for router in (events.router, users.router, operators.router)
+        for router in (events.router, users.router, isolation.router, operators.router)
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
@@ -88,6 +88,7 @@ def test_every_route_is_described() -> None:
         "PUT /v1/mode",
         "PUT /v1/users/{user_id}/mode",
         "GET /v1/lifecycle",
+        "POST /v1/isolation/audit",
         "GET /health",
         "GET /ready",
         "GET /metrics",

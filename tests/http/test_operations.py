@@ -39,6 +39,7 @@ async def test_health_says_what_a_load_balancer_and_an_operator_need() -> None:
                     "registered_users": 2,
                     "lifecycle_events": 5,
                     "violations": 0,
+                    "last_audit": None,
                 },
             },
         )

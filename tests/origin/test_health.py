@@ -43,6 +43,7 @@ async def test_health_counts_what_there_is(container: GatewayContainer) -> None:
             "registered_users": 2,
             "lifecycle_events": before + 4,
             "violations": 0,
+            "last_audit": None,
         }
         bob.leave()
         after = isolation((await http.get("/health")).json())
