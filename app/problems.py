@@ -23,6 +23,7 @@ from app.realtime.envelope import EventTooLarge, InvalidData
 from app.realtime.identity import IdentityError
 from app.realtime.modes import ModeLimitExceeded, SessionRequired
 from app.realtime.publisher import Refused
+from app.realtime.violation import IsolationViolation
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ GATEWAY_ERRORS: tuple[type[Exception], ...] = (
     ModeLimitExceeded,
     KeysUnavailable,
     BrokerError,
+    IsolationViolation,
 )
 """What `as_problem_error` knows; subclasses are meant as well."""
 
@@ -129,6 +131,8 @@ def as_problem_error(error: Exception) -> ProblemError | None:
             return ProblemError(
                 503, "broker-unavailable", "The broker cannot be reached.", headers={"Retry-After": "1"}
             )
+        case IsolationViolation():
+            return ProblemError(503, "isolation-violation", f"{error}.".capitalize())
         case _:
             return None
 

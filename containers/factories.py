@@ -25,7 +25,8 @@ from app.realtime.modes import ManagerMode, ModePolicy
 from app.realtime.publisher import Publisher
 from app.realtime.services import SessionOptions
 from config import Settings
-from providers import PerKey
+from containers.violations import VIOLATIONS, violation
+from providers import Claims, PerKey
 
 # A recovery or a history must leave room in the queue for what is live; a publisher in a loop must yield before a queue
 # is full. Both are a part of limits.queue_bytes.
@@ -206,33 +207,61 @@ class MakeMode(Protocol):
         """A mode for the manager of `context`."""
 
 
+def next_mode(make_mode: MakeMode, claims: Claims, metrics: Metrics) -> Callable[[UserContext, str], ManagerMode]:
+    """What gives the manager of a context and key its next mode."""
+
+    def take(context: UserContext, key: str) -> ManagerMode:
+        try:
+            mode = make_mode(context)
+            claims.claim(key, mode)
+        except VIOLATIONS as error:
+            raise violation(error, key, metrics) from None
+        return mode
+
+    return take
+
+
 def manager(
     context: UserContext,
     *,
     keys: Callable[[UserContext], str],
     make_mode: MakeMode,
     make_auth_token: Callable[[str], AuthToken],
+    make_connections: Callable[[], ConnectionTable],
+    make_record: Callable[[], LifecycleRecord],
+    next_mode: Callable[[UserContext, str], ManagerMode],
     token_issuer: TokenIssuer,
-    connections: ConnectionTable,
-    record: LifecycleRecord,
     lifecycle: LifecycleLog[UserManager],
     publisher: Publisher[UserManager],
+    claims: Claims,
     metrics: Metrics,
 ) -> UserManager:
-    """A manager for the key of `context`, of parts that are its own."""
+    """A manager for the key of `context`, of parts that are its own.
+
+    Raises:
+        IsolationViolation: a part is another manager's. Nobody has seen the new one.
+    """
     key = keys(context)
-    made = UserManager(
-        key=key,
-        context=context,
-        mode=make_mode(context),
-        make_mode=make_mode,
-        auth_token=make_auth_token(key),
-        token_issuer=token_issuer,
-        connections=connections,
-        record=record,
-        publisher=publisher,
-        metrics=metrics,
-    )
+    try:
+        mode, auth_token = make_mode(context), make_auth_token(key)
+        connections, record = make_connections(), make_record()
+        # Before anything can use them.
+        claims.claim(key, mode, auth_token, connections, record)
+        made = UserManager(
+            key=key,
+            context=context,
+            mode=mode,
+            make_mode=next_mode,
+            auth_token=auth_token,
+            token_issuer=token_issuer,
+            connections=connections,
+            record=record,
+            publisher=publisher,
+            metrics=metrics,
+        )
+        claims.claim(key, made)
+    except VIOLATIONS as error:
+        raise violation(error, key, metrics) from None
     lifecycle.track(made)
     return made
 

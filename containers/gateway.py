@@ -14,7 +14,7 @@ from app.realtime.modes import ManagerMode
 from app.realtime.services import Services
 from config import load_settings
 from containers import factories
-from providers import Fresh, PerKey, Shared
+from providers import Claims, Fresh, PerKey, Shared
 
 
 class GatewayContainer(containers.DeclarativeContainer):
@@ -52,6 +52,7 @@ class GatewayContainer(containers.DeclarativeContainer):
     publisher = Shared(
         factories.publisher, settings, clock, policy, broker, backlog, metrics, reason="keyed by user in every call"
     )
+    claims = Shared(Claims, reason="weak references and keys; refuses what another key has, and gives nothing out")
     rpc = providers.Dict()
     services = Shared(
         Services,
@@ -69,17 +70,22 @@ class GatewayContainer(containers.DeclarativeContainer):
     auth_token: Fresh[AuthToken] = Fresh(factories.auth_token, token_issuer)
     connections: Fresh[ConnectionTable] = Fresh(factories.connections, settings)
     lifecycle_record: Fresh[LifecycleRecord] = Fresh(factories.lifecycle_record, settings, lifecycle)
+    next_mode = Shared(
+        factories.next_mode, mode.provider, claims, metrics, reason="makes a mode at each call and keeps none"
+    )
     manager: PerKey[UserManager] = PerKey(
         Fresh(
             factories.manager,
             keys=keys,
             make_mode=mode.provider,
             make_auth_token=auth_token.provider,
+            make_connections=connections.provider,
+            make_record=lifecycle_record.provider,
+            next_mode=next_mode,
             token_issuer=token_issuer,
-            connections=connections,
-            record=lifecycle_record,
             lifecycle=lifecycle,
             publisher=publisher,
+            claims=claims,
             metrics=metrics,
         ),
         key=keys,

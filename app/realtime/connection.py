@@ -39,6 +39,7 @@ from app.realtime.protocol import (
 from app.realtime.rate_limit import TokenBucket
 from app.realtime.services import Services
 from app.realtime.session import REFRESH_GRACE, Session
+from app.realtime.violation import IsolationViolation
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +191,9 @@ class ClientConnection:
                 await Commands(self._services, self._session).handle(command)
         except Disconnect:
             raise
+        except IsolationViolation:
+            # Whoever goes on could get what is another's. SDKs come back, with a delay that grows.
+            raise Disconnect(DisconnectCode.INTERNAL_SERVER_ERROR) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             self._fail(command.id, error)
 

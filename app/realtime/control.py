@@ -14,6 +14,7 @@ from app.realtime.lifecycle import LifecycleLog
 from app.realtime.manager import UserManager
 from app.realtime.modes import ModeKind, ModePolicy, SessionRequired
 from app.realtime.publisher import Publisher
+from app.realtime.violation import IsolationViolation
 
 # While it works through many managers, the event loop gets a turn after so many.
 BATCH = 200
@@ -108,6 +109,7 @@ class Control:
             IdentityError: the id breaks a rule.
             ModeLimitExceeded: modes of too many users are set.
             BrokerError: what waited could not be published; it waits on.
+            IsolationViolation: a manager's new mode is another manager's. It keeps the mode it has; all others changed.
         """
         if user_id is None:
             self._policy.set_for_all(kind)
@@ -115,12 +117,17 @@ class Control:
         else:
             managers = self._managers(user_id)
             self._policy.set_for_user(user_id, kind)
-        changed = 0
+        changed, refused = 0, None
         for number, manager in enumerate(managers, 1):
-            changed += self._apply(manager)
+            try:
+                changed += self._apply(manager)
+            except IsolationViolation as violation:
+                refused = violation.key, violation.net  # not the error, whose traceback holds the manager
             if number % BATCH == 0:
                 await asyncio.sleep(0)
         await self._publisher.flush_all()
+        if refused is not None:
+            raise IsolationViolation(*refused)
         return changed
 
     async def drain(self, seconds: float) -> int:

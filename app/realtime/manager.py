@@ -102,7 +102,7 @@ class UserManager:
         key: user key.
         context: identity it was first asked for with.
         mode: its own mode object.
-        make_mode: provider of the next one, called with a context.
+        make_mode: provider of the next one, called with the context and the key.
         auth_token: the container's token for `key`.
         token_issuer: what verifies the token.
         connections: its own connection table.
@@ -134,7 +134,7 @@ class UserManager:
         key: str,
         context: UserContext,
         mode: ManagerMode,
-        make_mode: Callable[[UserContext], ManagerMode],
+        make_mode: Callable[[UserContext, str], ManagerMode],
         auth_token: AuthToken,
         token_issuer: TokenIssuer,
         connections: ConnectionTable,
@@ -234,8 +234,12 @@ class UserManager:
             subscription.notify(shared)
 
     def refresh_mode(self) -> bool:
-        """Take a new mode object if another kind holds now, and tell the clients; whether it changed."""
-        mode = self._make_mode(self.context)
+        """Take a new mode object if another kind holds now, and tell the clients; whether it changed.
+
+        Raises:
+            IsolationViolation: the new one is another manager's; this one keeps the mode it has.
+        """
+        mode = self._make_mode(self.context, self.key)
         if mode.kind is self._mode.kind:
             return False
         self._mode = mode

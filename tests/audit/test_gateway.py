@@ -177,5 +177,6 @@ def test_what_the_container_shares_is_what_managers_reach_in_common() -> None:
         "app.realtime.publisher.Publisher",
         "app.realtime.metrics.Metrics",
         "app.realtime.lifecycle.LifecycleLog",
+        "providers.claims.Claims",
     }
     assert audit(*managers, shared=shared).isolated

@@ -6,6 +6,7 @@ Compared here are medians at two sizes, with room for a busy machine; `make benc
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import sys
 import time
@@ -27,11 +28,13 @@ def new_user_calls(container: GatewayContainer, name: str) -> int:
 
     context = UserContext(user_id=name)
     before = sys.getprofile()
+    gc.disable()  # what it ends calls those who watch over it
     sys.setprofile(count)
     try:
         container.manager(context)
     finally:
         sys.setprofile(before)
+        gc.enable()
     return calls
 
 

@@ -11,6 +11,7 @@ from dependency_injector import providers
 
 from app.realtime.identity import UserContext
 from app.realtime.modes import ManagerMode, ModeKind
+from app.realtime.violation import IsolationViolation
 from config import ModeName
 from containers import GatewayContainer
 from providers.errors import NotFreshError
@@ -70,7 +71,7 @@ def test_a_mode_object_that_two_managers_were_given_is_noticed(container: Gatewa
     mode = ManagerMode(ModeKind.UNIFIED, 0.0, "default")
     container.mode.set_provides(providers.Callable(lambda *_: mode))
     held = container.manager(UserContext(user_id="alice"))
-    with pytest.raises(NotFreshError):
+    with pytest.raises(IsolationViolation):
         container.manager(UserContext(user_id="bob"))
     assert held.mode is mode
 
