@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.realtime.identity import UserContext
+from app.server import tune_garbage_collection
 from benchmarks.plan import PlanRegistry
 from benchmarks.run import Run
 from benchmarks.serving import container
@@ -103,6 +104,7 @@ def _alone() -> Registry:
 
 async def registry(run: Run) -> list[Row]:
     """Find and make managers at more and more users."""
+    tune_garbage_collection()  # as `bulkhead serve` does; for the plan, too
     subjects = {"Bulkhead": _gateway(), "PerKey alone": _alone(), "plan": Plan()}
     sizes = (10, 1000) if run.quick else (10, 1000, 10_000, 100_000)
     existing: list[Row] = []

@@ -251,7 +251,8 @@ class Streams:
             kept = stream.publications = deque()
         kept.append(publication)
         user.kept[stream] = None
-        user.kept.move_to_end(stream)
+        if len(user.kept) > 1:
+            user.kept.move_to_end(stream)
         stream.weight += added
         user.weight += added
         self.bytes += added
