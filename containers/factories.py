@@ -221,49 +221,58 @@ def next_mode(make_mode: MakeMode, claims: Claims, metrics: Metrics) -> Callable
     return take
 
 
-def manager(
+def new_manager(
     context: UserContext,
     *,
     keys: Callable[[UserContext], str],
     make_mode: MakeMode,
     make_auth_token: Callable[[str], AuthToken],
-    make_connections: Callable[[], ConnectionTable],
-    make_record: Callable[[], LifecycleRecord],
     next_mode: Callable[[UserContext, str], ManagerMode],
     token_issuer: TokenIssuer,
+    connections: ConnectionTable,
+    record: LifecycleRecord,
     lifecycle: LifecycleLog[UserManager],
     publisher: Publisher[UserManager],
     claims: Claims,
     metrics: Metrics,
 ) -> UserManager:
-    """A manager for the key of `context`, of parts that are its own.
-
-    Raises:
-        IsolationViolation: a part is another manager's. Nobody has seen the new one.
-    """
+    """A manager for the key of `context`, of parts that are its own: claimed before anything can use them."""
     key = keys(context)
-    try:
-        mode, auth_token = make_mode(context), make_auth_token(key)
-        connections, record = make_connections(), make_record()
-        # Before anything can use them.
-        claims.claim(key, mode, auth_token, connections, record)
-        made = UserManager(
-            key=key,
-            context=context,
-            mode=mode,
-            make_mode=next_mode,
-            auth_token=auth_token,
-            token_issuer=token_issuer,
-            connections=connections,
-            record=record,
-            publisher=publisher,
-            metrics=metrics,
-        )
-        claims.claim(key, made)
-    except VIOLATIONS as error:
-        raise violation(error, key, metrics) from None
+    mode, auth_token = make_mode(context), make_auth_token(key)
+    claims.claim(key, mode, auth_token, connections, record)
+    made = UserManager(
+        key=key,
+        context=context,
+        mode=mode,
+        make_mode=next_mode,
+        auth_token=auth_token,
+        token_issuer=token_issuer,
+        connections=connections,
+        record=record,
+        publisher=publisher,
+        metrics=metrics,
+    )
+    claims.claim(key, made)
     lifecycle.track(made)
     return made
+
+
+def manager(
+    context: UserContext,
+    *,
+    make: Callable[[UserContext], UserManager],
+    keys: Callable[[UserContext], str],
+    metrics: Metrics,
+) -> UserManager:
+    """A new manager, or the error of who asked.
+
+    Raises:
+        IsolationViolation: a part of it is another manager's, or was given out before. Nobody has seen the new one.
+    """
+    try:
+        return make(context)
+    except VIOLATIONS as error:
+        raise violation(error, keys(context), metrics) from None
 
 
 def control(

@@ -73,22 +73,22 @@ class GatewayContainer(containers.DeclarativeContainer):
     next_mode = Shared(
         factories.next_mode, mode.provider, claims, metrics, reason="makes a mode at each call and keeps none"
     )
+    new_manager: Fresh[UserManager] = Fresh(
+        factories.new_manager,
+        keys=keys,
+        make_mode=mode.provider,
+        make_auth_token=auth_token.provider,
+        next_mode=next_mode,
+        token_issuer=token_issuer,
+        connections=connections,
+        record=lifecycle_record,
+        lifecycle=lifecycle,
+        publisher=publisher,
+        claims=claims,
+        metrics=metrics,
+    )
     manager: PerKey[UserManager] = PerKey(
-        Fresh(
-            factories.manager,
-            keys=keys,
-            make_mode=mode.provider,
-            make_auth_token=auth_token.provider,
-            make_connections=connections.provider,
-            make_record=lifecycle_record.provider,
-            next_mode=next_mode,
-            token_issuer=token_issuer,
-            lifecycle=lifecycle,
-            publisher=publisher,
-            claims=claims,
-            metrics=metrics,
-        ),
-        key=keys,
+        factories.manager, make=new_manager.provider, keys=keys, metrics=metrics, key=keys
     )
 
     # One connection's own.

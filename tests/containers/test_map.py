@@ -19,7 +19,7 @@ SHARED = frozenset(
     {"settings", "clock", "metrics", "token_issuer", "policy", "keys", "lifecycle", "broker", "backlog"}
     | {"authenticator", "publisher", "services", "control", "claims", "next_mode"}
 )
-FRESH = frozenset({"mode", "auth_token", "connections", "lifecycle_record", "connection"})
+FRESH = frozenset({"mode", "auth_token", "connections", "lifecycle_record", "new_manager", "connection"})
 
 
 def test_every_provider_says_whose_its_objects_are() -> None:
