@@ -1,13 +1,15 @@
-"""The program `bulkhead`: serve, token, settings, check."""
+"""The program `bulkhead`: serve, token, settings, check, audit."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from enum import Enum
 from importlib.metadata import version
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -15,11 +17,21 @@ import typer
 
 from app.realtime.identity import IdentityError, UserContext
 from app.tokens import TokenError, issue_token
-from config import ArgumentError, ConfigurationError, Problem, Settings, find_problems, load_settings
+from config import ArgumentError, ConfigurationError, Problem, Settings, load_settings
 from config.report import describe
+from providers import Proof, ProofError
 
 PROBLEMS, USAGE = 1, 2
 UNITS = MappingProxyType({"s": "seconds", "m": "minutes", "h": "hours", "d": "days"})
+
+
+class Format(Enum):
+    """How a proof is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    DOT = "dot"
+    MERMAID = "mermaid"
 
 
 def main() -> None:
@@ -43,7 +55,8 @@ def program() -> typer.Typer:
     commands.command("serve", context_settings=every_setting)(serve_gateway)
     commands.command("token", context_settings=helped)(print_token)
     commands.command("settings", context_settings=every_setting)(show_settings)
-    commands.command("check", context_settings=every_setting)(check_configuration)
+    commands.command("check", context_settings=every_setting)(check_gateway)
+    commands.command("audit", context_settings=every_setting)(audit_managers)
     return commands
 
 
@@ -61,19 +74,30 @@ def bulkhead(
 ) -> None:
     """A real-time gateway in which every user has a WebSocket manager of their own.
 
-    serve, settings and check take every setting as an option: --profile development, --port 9000, --history.size 10,
-    --no-docs. `bulkhead settings` lists them.
+    serve, settings, check and audit take every setting as an option: --profile development, --port 9000,
+    --history.size 10, --no-docs. `bulkhead settings` lists them.
     """
 
 
-def serve_gateway(context: typer.Context) -> None:
+ContainerName = Annotated[
+    str | None,
+    typer.Option(
+        "--container", metavar="MODULE:NAME", help="A GatewayContainer of your own, such as shop.wiring:Shop."
+    ),
+]
+
+
+def serve_gateway(context: typer.Context, container: ContainerName = None) -> None:
     """Serve, unless `bulkhead check` would find a problem. Takes every setting as an option."""
+    from app.checks import build_container, checked_settings, find_container, prove_wiring
     from app.server import ListenError, StartError, serve
 
     with reported_problems():
-        settings = checked_settings(context.args)
+        make = find_container(container)
+        settings = checked_settings(context.args, make)
+        prove_wiring(settings, make)
         try:
-            serve(settings)
+            serve(settings, build_container(settings, make))
         except ListenError as error:
             raise ConfigurationError([Problem("host", str(error.strerror))]) from error
         except StartError as error:
@@ -113,26 +137,91 @@ def show_settings(
         typer.echo(f"{setting:{widths[0]}}  {value:{widths[1]}}  {origin}".rstrip())
 
 
-def check_configuration(context: typer.Context) -> None:
-    """Say what is wrong with the configuration and the container. Takes every setting as an option."""
+def check_gateway(
+    context: typer.Context,
+    container: ContainerName = None,
+    format: Annotated[Format, typer.Option(help="How to write the proof.")] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the proof.")] = None,
+) -> None:
+    """Say what is wrong with the configuration, and prove that the container keeps users apart.
+
+    Takes every setting as an option. Exits with 1 if something is wrong or not proved; the proof is written all the
+    same.
+    """
+    from app.checks import checked_settings, find_container, prove_wiring
+
     with reported_problems():
-        settings = checked_settings(context.args)
+        make = find_container(container)
+        settings = checked_settings(context.args, make)
+        if output is not None or format is Format.TABLE:
+            typer.echo(f"ok: {summary(settings)}")
+        try:
+            proof = prove_wiring(settings, make)
+        except ProofError as error:
+            write(error.proof, format, output)
+            raise
+        write(proof, format, output)
+
+
+def write(proof: Proof, format: Format, output: Path | None) -> None:
+    """Write a proof to a file, or else to standard output."""
+    text = {
+        Format.TABLE: proof.as_table,
+        Format.JSON: proof.as_json,
+        Format.DOT: proof.as_dot,
+        Format.MERMAID: proof.as_mermaid,
+    }[format]().rstrip("\n")
+    if output is None:
+        typer.echo(text)
+        return
+    try:
+        output.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError([Problem("--output", f"cannot write {output}: {error.strerror}")]) from error
+
+
+def summary(settings: Settings) -> str:
+    """Say in a line what would be served."""
     address = f"[{settings.host}]" if ":" in settings.host else settings.host
     keys = f"{len(settings.api_keys)} API key{'' if len(settings.api_keys) == 1 else 's'}"
-    typer.echo(
-        f"ok: {settings.profile} profile on {address}:{settings.port}, {settings.mode} mode, "
+    return (
+        f"{settings.profile} profile on {address}:{settings.port}, {settings.mode} mode, "
         f"{settings.auth.algorithm} tokens, {keys}"
     )
 
 
-def checked_settings(arguments: Sequence[str]) -> Settings:
-    """Load the settings and make sure that a gateway can be built of them."""
-    from app.server import find_container_problems
+def audit_managers(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(help="Address of the gateway; default: the configured one.")] = "",
+    user: Annotated[list[str] | None, typer.Option(help="Compare these users only; give it for each.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Have a gateway that runs audit its managers, asked with the first of `api_keys`.
 
-    settings = load_settings(arguments)
-    if problems := find_problems(settings) or find_container_problems(settings):
-        raise ConfigurationError(problems)
-    return settings
+    Takes every setting as an option. Exits with 1 if users share something.
+    """
+    from app.remote import request_audit
+
+    with reported_problems():
+        report = request_audit(url, load_settings(context.args), user or ())
+    typer.echo(json.dumps(report, indent=2) if as_json else as_lines(report))
+    if not report["isolated"]:
+        raise typer.Exit(PROBLEMS)
+
+
+def as_lines(report: Mapping[str, Any]) -> str:
+    """Give the report of an audit as text."""
+    verdict = "isolated" if report["isolated"] else f"NOT ISOLATED, {len(report['shared'])} shared"
+    lines = [f"{verdict}: {report['managers']} managers, {report['objects']} objects, {report['seconds']:.3f} s"]
+    for title in ("shared", "weak"):
+        for found in report[title]:
+            lines.append(f"{title}: {found['type']}, reached by {found['managers']} managers")
+            lines += [f"    {place['key']}: {place['path']}" for place in found["places"]]
+    if report["unread"]:
+        lines.append(f"not read: {', '.join(report['unread'])}")
+    if report["truncated"]:
+        lines.append("there is more than what is listed")
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -140,7 +229,7 @@ def reported_problems() -> Iterator[None]:
     """Turn expected errors into text on standard error and an exit status."""
     try:
         yield
-    except (ConfigurationError, TokenError, IdentityError) as error:
+    except (ConfigurationError, TokenError, IdentityError, ProofError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE if isinstance(error, ArgumentError) else PROBLEMS) from error
 

@@ -8,20 +8,17 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from functools import partial
 from types import FrameType
 
 import uvicorn
-from dependency_injector import providers
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app import create_app
 from app.logging import configure_logging
-from app.realtime.identity import UserContext
-from config import Problem, Settings
+from app.remote import local_address
+from config import Settings
 from containers import GatewayContainer
-from providers import Shared
 
 BACKLOG = 2048
 USER_TIMEOUT_SECONDS = 30
@@ -126,32 +123,6 @@ class Server(uvicorn.Server):
         return sum(isinstance(each, WebSocketsSansIOProtocol) for each in self.server_state.connections)
 
 
-def build_container(settings: Settings) -> GatewayContainer:
-    """Give a container of its own with these settings."""
-    container = GatewayContainer()
-    container.settings.override(providers.Object(settings))
-    return container
-
-
-def find_container_problems(settings: Settings) -> tuple[Problem, ...]:
-    """Build a container, everything shared in it and a manager, and give what failed; an empty tuple if nothing did.
-
-    Parts that fail for the same reason, because one is made of the other, are told once.
-    """
-    container = build_container(settings)
-    parts: dict[str, Callable[[], object]] = {
-        name: provider for name, provider in container.providers.items() if isinstance(provider, Shared)
-    }
-    parts["manager"] = partial(container.manager, UserContext(user_id="check", session_id="check"))
-    failed: dict[str, str] = {}
-    for name, build in parts.items():
-        try:
-            build()
-        except Exception as error:  # noqa: BLE001 - whatever a provider raises is a problem to tell
-            failed.setdefault(f"{type(error).__name__}: {error}", name)
-    return tuple(Problem(f"GatewayContainer.{name}", reason) for reason, name in failed.items())
-
-
 def tune_garbage_collection() -> None:
     """Look for cycles of references less often, and never among what was made at start.
 
@@ -163,15 +134,19 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, container: GatewayContainer) -> None:
     """Serve until the process is told to stop. Logging is configured for the whole process.
+
+    Args:
+        settings: those of the container.
+        container: what is served.
 
     Raises:
         ListenError: the address cannot be listened on.
         StartError: the application did not start; the reason is in the log.
     """
     configure_logging(settings.log)
-    app = create_app(build_container(settings))
+    app = create_app(container)
 
     async def drain() -> None:
         await app.state.gateway.drain()
@@ -185,8 +160,7 @@ def serve(settings: Settings) -> None:
 
 def welcome(settings: Settings, port: int) -> str:
     """Say where to go; `port` is the one that was really bound."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # Nobody can go to a wildcard.
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    address = local_address(settings.host, port)
     lines = [f"Bulkhead {settings.profile}: {address}"]
     if settings.demo:
         lines.append(f"  Chat: open {address} in a browser; a second window can be a second user.")

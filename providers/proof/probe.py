@@ -80,8 +80,9 @@ def asked(provider: Provider[Any], shared: Sequence[object]) -> Generator[Pendin
 
 def failure(error: BaseException) -> str:
     """Say what a call raised and where; its message only if it is one of ours, as others may show secrets."""
-    if isinstance(error, ProviderError):
-        return str(error)
+    for one in (error, error.__context__):  # an application may raise an error of its own for ours
+        if isinstance(one, ProviderError):
+            return str(one)
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     line = "" if not frames else f" in {frames[-1].f_code.co_qualname}, line {frames[-1].f_lineno}"
     return f"raised {describe(type(error))}{line}"

@@ -161,7 +161,8 @@ def test_problems_are_all_listed_on_standard_error(command: str) -> None:
 )
 def test_check_says_ok_with_a_summary(arguments: tuple[str, ...], summary: str) -> None:
     result = run("check", *arguments)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, summary, "")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(summary)
 
 
 def test_check_builds_the_container_and_says_what_fails(tmp_path: Path) -> None:
