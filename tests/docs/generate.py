@@ -14,7 +14,7 @@ from app import create_app
 from app.realtime.codes import DisconnectCode, ErrorCode, UnsubscribeCode
 from config import Settings
 from containers import GatewayContainer
-from providers import Fresh, PerKey, Shared
+from providers import Fresh, PerKey, Shared, prove
 from tests.docs.pages import ROOT, markers, section
 
 LEFT_OUT = frozenset({"settings", "clock", "metrics"})
@@ -68,6 +68,12 @@ def picture() -> str:
     for name, (_, given) in parts.items():
         lines += [f"    {other} --> {name}" for other in given if other not in LEFT_OUT]
     return "\n".join(["```mermaid", *lines, "```", ""])
+
+
+def proof() -> str:
+    """The wiring of the container as its proof shows it."""
+    made = container()
+    return f"```mermaid\n{prove(made, made.probes()).as_mermaid()}```\n"
 
 
 def parts_table() -> str:
@@ -156,6 +162,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = MappingProxyType(
     {
         ("docs/concepts.md", "picture"): picture,
         ("docs/concepts.md", "parts"): parts_table,
+        ("docs/isolation.md", "proof"): proof,
         ("docs/protocol.md", "errors"): errors,
         ("docs/protocol.md", "disconnects"): disconnects,
         ("docs/protocol.md", "unsubscribes"): unsubscribes,
