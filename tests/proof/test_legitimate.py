@@ -179,10 +179,10 @@ def test_the_gateway_keeps_its_users_apart() -> None:
     proof = prove(container, probes())
     assert proof.container == "containers.gateway.GatewayContainer"
     verdicts = {finding.path: finding.verdict.value for finding in proof.findings}
-    assert verdicts["manager", "mode"] == "fresh, checked"
-    assert verdicts["manager", "auth_token"] == "fresh, checked"
-    assert verdicts["manager", "publisher"] == "shared"
-    assert verdicts["manager", "connections", "settings"] == "immutable"
+    assert verdicts["manager", "new_manager", "mode"] == "fresh, checked"
+    assert verdicts["manager", "new_manager", "auth_token"] == "fresh, checked"
+    assert verdicts["manager", "new_manager", "publisher"] == "shared"
+    assert verdicts["manager", "new_manager", "connections", "settings"] == "immutable"
     assert container.manager.count() == 0
 
 
@@ -190,7 +190,7 @@ def test_a_gateway_with_a_leak_does_not_pass() -> None:
     container = gateway()
     for name, leak in (("mode", providers.Singleton(Box)), ("auth_token", providers.Object(Box()))):
         with getattr(container, name).override(leak):
-            with pytest.raises(ProofError, match=f"manager → {name} ← "):
+            with pytest.raises(ProofError, match=f"manager → new_manager → {name} ← "):
                 prove(container, probes())
 
 
