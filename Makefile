@@ -3,6 +3,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 NODE := tests/node
+# Files of tests run side by side. At most four: each process starts servers, and one a browser.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-others lint format types bench docs lock clean
@@ -17,7 +19,7 @@ run: $(VENV)/.runtime ## Serve, in the development profile unless BULKHEAD_PROFI
 	@exec $(BIN)/bulkhead serve
 
 test: $(VENV)/.dev node-modules ## Run all tests with coverage; ARGS="-k name tests/folder" runs some, without coverage
-	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-report=term)
+	$(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),--cov --cov-report=term)
 
 test-all: ## Run all tests on each of Python 3.11, 3.12 and 3.13 that this machine has
 	@set -e; .ci/pythons | while read -r version python; do \

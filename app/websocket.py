@@ -88,10 +88,10 @@ class _Exchange:
         def end(reason: Disconnect) -> Callable[[], Write]:
             self._timer = call_later(CLOSE_SECONDS, give_up)
             message = {"type": "websocket.close", "code": reason.disconnect.code, "reason": reason.reason}
-            return lambda: self._write(message)
+            return lambda: send(message)
 
-        connection = self._connection
-        connection.open(lambda text: self._write({"type": "websocket.send", "text": text}), end)
+        connection, send = self._connection, cast("Callable[[Message], Write]", self._send)
+        connection.open(lambda text: send({"type": "websocket.send", "text": text}), end)
         try:
             await self._read()
         except asyncio.CancelledError:
@@ -103,10 +103,6 @@ class _Exchange:
             connection.outbound.abort()
             if self._timer is not None:
                 self._timer.cancel()
-
-    def _write(self, message: Message) -> Write:
-        # ASGI says awaitable; every server's `send` is a coroutine function.
-        return cast("Write", self._send(message))
 
     async def _read(self) -> None:
         while (message := await self._receive())["type"] == "websocket.receive":

@@ -79,6 +79,9 @@ def decision(kind: ModeKind, reason: str, before: Decision | None = None) -> Dec
     return Decision(kind, reason, None if before is None else before.keys)
 
 
+ADDRESSES = 10_000
+
+
 class ModeLimitExceeded(Exception):
     """An operator set a mode for more users than are remembered."""
 
@@ -109,6 +112,7 @@ class ModePolicy:
         self._max_user_modes = max_user_modes
         self._for_all: Decision | None = None
         self._for_user: dict[str, Decision] = {}
+        self._addresses: dict[str, str] = {}
 
     @property
     def for_all(self) -> Decision:
@@ -118,6 +122,7 @@ class ModePolicy:
     def set_for_all(self, kind: ModeKind | None, reason: str = "operator") -> None:
         """Set every user's mode; None gives the decision back to the configuration."""
         self._for_all = None if kind is None else decision(kind, reason, self._for_all)
+        self._addresses = {}
 
     def set_for_user(self, user_id: str, kind: ModeKind | None, reason: str = "operator") -> None:
         """Set one user's mode; None gives the decision back.
@@ -127,10 +132,11 @@ class ModePolicy:
         """
         if kind is None:
             self._for_user.pop(user_id, None)
-            return
-        if user_id not in self._for_user and len(self._for_user) >= self._max_user_modes:
+        elif user_id not in self._for_user and len(self._for_user) >= self._max_user_modes:
             raise ModeLimitExceeded(self._max_user_modes)
-        self._for_user[user_id] = decision(kind, reason, self._for_user.get(user_id))
+        else:
+            self._for_user[user_id] = decision(kind, reason, self._for_user.get(user_id))
+        self._addresses = {}
 
     def decide(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> Decision:
         """The mode of a user, and why."""
@@ -179,12 +185,19 @@ class ModePolicy:
             SessionRequired: the user is isolated and no session is named.
             IdentityError: an id breaks a rule.
         """
+        # Taken first: what is found out under a policy that changes meanwhile is written where nobody looks any more.
+        addresses = self._addresses
+        if session_id is None and (known := addresses.get(user_id)) is not None:
+            return known
         check_id("user_id", user_id)
         isolated = self.keyed_by(user_id) is ModeKind.ISOLATED
         if session_id is None:
             if isolated:
                 raise SessionRequired
-            return encode_key("user", user_id)
+            # A back end publishes to the same users again and again.
+            if len(addresses) >= ADDRESSES:
+                addresses.clear()
+            return addresses.setdefault(user_id, encode_key("user", user_id))
         check_id("session_id", session_id)
         if isolated or self._may_be_isolated(user_id):
             return encode_key("user-session", user_id, session_id)

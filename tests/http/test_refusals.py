@@ -57,7 +57,7 @@ BAD_BODIES = (
     (b'{"type":"a","data":"\xff"}', "data is not JSON"),
     (b'{"type":"a","data":{"\xed\xa0\x80":1}}', "data is not JSON"),
     ('{"type":"a","data":1}'.encode("utf-16"), "malformed"),
-    (b'{"type":"a","data":' + b"[" * 5000 + b"]" * 5000 + b"}", "recursion"),
+    (b'{"type":"a","data":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "recursion"),
 )
 
 
