@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from app.realtime import UserContext
+from config import Settings
 from containers import GatewayContainer
 from tests.clock import ManualClock
 from tests.gateway import QUIET, build_container, eventually, serving
@@ -211,6 +213,12 @@ async def test_the_sampler_takes_its_share_of_the_time_and_no_more() -> None:
         elapsed = time.perf_counter() - began
         assert (await isolation(api))["last_audit"]["managers"] == len(kept)
         assert await metric(api, "bulkhead_isolation_audit_seconds") < 0.12 * elapsed
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.0001, 0.6, float("nan")])
+def test_a_share_that_is_more_than_half_or_next_to_nothing_is_refused(share: float) -> None:
+    with pytest.raises(ValidationError, match="audit_share"):
+        Settings(isolation={"audit_share": share})
 
 
 async def test_one_in_the_background_gives_way_to_one_that_is_asked_for_and_begins_again() -> None:
