@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from app.realtime.modes import ManagerMode
 from app.realtime.protocol import Frame, frame, message_push, publication_push
 from app.realtime.publisher import Published, Publisher, channel_of
 from app.realtime.subscription import Subscription
+
+logger = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
@@ -213,25 +216,53 @@ class UserManager:
         return self._connections.all_subscriptions()
 
     def deliver(self, publication: Publication) -> int:
-        """Hand a publication to the connections in its channel; called by the broker. The path of every event."""
-        if publication.key != self.key:
-            self._metrics.violations.labels("delivery").inc()
-            raise ForeignPublication(self.key, publication.key)
+        """Hand a publication to the connections in its channel; called by the broker. The path of every event.
+
+        Raises:
+            ForeignPublication: it is another user key's; nobody got it.
+        """
+        key = self.key
+        if publication.key != key:
+            self._doubt(publication.key)
+            raise ForeignPublication(key, publication.key)
         subscriptions = self._connections.subscriptions(publication.channel)
-        if subscriptions:
-            push = publication_push(subscriptions[0].head, publication.text, publication.size)
-            for subscription in subscriptions:
+        if not subscriptions:
+            return 0
+        push = publication_push(subscriptions[0].head, publication.text, publication.size)
+        foreign = 0
+        for subscription in subscriptions:
+            if subscription.key == key:
                 subscription.deliver(publication, push)
-        return len(subscriptions)
+            else:
+                foreign += self._expel(subscription)
+        return len(subscriptions) - foreign
 
     def notify(self, key: str, channel: str, push: str) -> None:
-        """Hand a join or leave to the connections in its channel; called by the broker."""
+        """Hand a join or leave to the connections in its channel; called by the broker.
+
+        Raises:
+            ForeignPublication: it is another user key's; nobody got it.
+        """
         if key != self.key:
-            self._metrics.violations.labels("delivery").inc()
+            self._doubt(key)
             raise ForeignPublication(self.key, key)
         shared = frame(push)
         for subscription in self._connections.subscriptions(channel):
-            subscription.notify(shared)
+            if subscription.key == key:
+                subscription.notify(shared)
+            else:
+                self._expel(subscription)
+
+    def _expel(self, subscription: Subscription) -> bool:
+        """Drop a subscription of another user key, which got here in nobody knows what way."""
+        self._doubt(subscription.key)
+        self._connections.unsubscribe(subscription)
+        return True
+
+    def _doubt(self, foreign: str) -> None:
+        self._metrics.violations.labels("delivery").inc()
+        extra = {"net": "delivery", "refused": foreign, "owner": self.key}
+        logger.error("isolation violated: a manager was to deliver what is another's, or to another", extra=extra)
 
     def refresh_mode(self) -> bool:
         """Take a new mode object if another kind holds now, and tell the clients; whether it changed.

@@ -127,6 +127,7 @@ class Session:
         options, key = self._services.options, self.manager.key
         subscription = Subscription(
             self,
+            key,
             channel,
             server_side=server_side,
             join_leave=request.join_leave and options.join_leave,

@@ -37,6 +37,7 @@ class Subscription:
 
     Args:
         outlet: the connection.
+        key: user key that the connection is for.
         channel: name of the channel.
         server_side: subscribed by the server in `connect`, not by the client's command.
         join_leave: the client asked for join and leave.
@@ -65,11 +66,14 @@ class Subscription:
         "head",
         "join_leave",
         "joined_at",
+        "key",
         "offset",
         "server_side",
     )
 
-    def __init__(self, outlet: Outlet, channel: str, *, server_side: bool, join_leave: bool, hold_limit: int) -> None:
+    def __init__(
+        self, outlet: Outlet, key: str, channel: str, *, server_side: bool, join_leave: bool, hold_limit: int
+    ) -> None:
         """Start holding."""
         self._outlet = outlet
         self._state = SubscriptionState.HOLDING
@@ -78,6 +82,7 @@ class Subscription:
         self._hold_limit = hold_limit
         self._holds = 1  # until `go_live`
         self._seen: dict[int, None] = {}  # of a third of the size of an empty set, in every connection
+        self.key = key
         self.channel = channel
         self.head = publication_head(channel)
         self.server_side = server_side

@@ -34,7 +34,8 @@ class Outlet:
 
 def subscription(*, join_leave: bool = False, hold_limit: int = 1000) -> tuple[Subscription, Outlet]:
     outlet = Outlet()
-    return Subscription(outlet, "news", server_side=False, join_leave=join_leave, hold_limit=hold_limit), outlet
+    made = Subscription(outlet, "user:alice", "news", server_side=False, join_leave=join_leave, hold_limit=hold_limit)
+    return made, outlet
 
 
 def deliver(to: Subscription, *offsets: int, text: str | None = None) -> None:

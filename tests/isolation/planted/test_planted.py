@@ -1,0 +1,160 @@
+"""Each planted leak is caught by the nets that are stated for it, by no other, and no byte gets to the wrong user."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import pytest
+
+from app import create_app
+from app.realtime.violation import IsolationViolation
+from containers import GatewayContainer
+from providers import ProofError
+from providers.audit import audit
+from providers.sharing import shared_objects
+from tests.gateway import Client, build_container, serving, token
+from tests.http.modes import metric
+
+from . import created, wired
+from .created import CREATED
+from .grown import GROWN
+from .kinds import ALICE, BOB, Living, user
+from .wired import WIRED
+
+NETS = ("proof", "fresh", "claim", "token", "audit", "delivery")
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    """What a plant of a test before has kept is gone."""
+    for module in (created, wired):
+        module.KEPT.clear()
+    created.cached_mode.cache_clear()
+
+
+async def starts(container: GatewayContainer) -> bool:
+    """Whether a gateway of this container starts; what stops it must name the way from the manager."""
+    app = create_app(container)
+    try:
+        async with app.router.lifespan_context(app):
+            return True
+    except ProofError as error:
+        return any(failure.path[0] != "manager" for failure in error.proof.failures)
+
+
+def unproved(container: GatewayContainer) -> set[str]:
+    """What sees a leak among two users of a gateway that nobody proved."""
+    try:
+        managers = [container.manager(user(name)) for name in (ALICE, BOB)]
+    except IsolationViolation as violation:
+        return {violation.net}
+    report = audit(*managers, shared=shared_objects(container))
+    return {"audit"} if report.shared else set()
+
+
+@pytest.mark.parametrize("kind", WIRED)
+async def test_a_gateway_does_not_start_with_a_leak_in_its_container(kind: str) -> None:
+    seen = set()
+    container = build_container()
+    WIRED[kind].plant(container)
+    if not await starts(container):
+        seen.add("proof")
+    container = build_container()
+    WIRED[kind].plant(container)
+    assert seen | unproved(container) == WIRED[kind].nets
+
+
+async def test_a_gateway_without_a_leak_starts_and_no_net_sees_anything() -> None:
+    assert await starts(build_container())
+    assert unproved(build_container()) == set()
+
+
+async def counted(api: httpx.AsyncClient) -> dict[str, float]:
+    """Violations by the net that saw them."""
+    found = {net: await metric(api, "bulkhead_isolation_violations_total", net=net) for net in NETS}
+    return {net: number for net, number in found.items() if number}
+
+
+async def publish(api: httpx.AsyncClient, name: str, data: str, channel: str | None = None) -> int:
+    """Publish an event for a user; the status."""
+    event = {"type": "t", "data": data, "channel": channel}
+    return (await api.post(f"/v1/users/{name}/events", json=event)).status_code
+
+
+async def is_violated(api: httpx.AsyncClient) -> bool:
+    response = await api.get("/health")
+    return response.status_code == 503 and response.json()["websocket_manager_isolation"]["status"] == "violated"
+
+
+async def has_both_ways(api: httpx.AsyncClient) -> bool:
+    """Whether an audit finds that the two users share something; each finding has the way from each of them."""
+    report = (await api.post("/v1/isolation/audit")).json()
+    for found in report["shared"]:
+        assert {place["key"] for place in found["places"]} == {user(ALICE).key, user(BOB).key}
+        assert all(place["path"].startswith("UserManager") for place in found["places"])
+    assert "canary" not in str(report)
+    return bool(report["shared"])
+
+
+@pytest.mark.parametrize("kind", CREATED)
+async def test_a_user_is_refused_who_would_share_and_the_first_one_is_served_on(kind: str) -> None:
+    leak, container = CREATED[kind], build_container()
+    if not leak.late:
+        leak.plant(container)
+    async with serving(container) as gateway, gateway.api() as api:
+        if leak.late:
+            leak.plant(container)
+        async with gateway.connected(ALICE) as alice, gateway.client() as bob:
+            assert await counted(api) == {}
+            await bob.send({"id": 1, "connect": {"token": token(BOB)}})
+            if leak.net == "audit":
+                await bob.message()
+                assert await has_both_ways(api)
+                await bob.nothing()
+            else:
+                assert await bob.closed() == (3004, "internal server error")
+            assert await publish(api, ALICE, "canary") == 200
+            assert (await alice.push())["pub"]["data"]["data"] == "canary"
+            assert (await alice.result("presence", {"channel": f"#{ALICE}"}))["presence"]
+            assert (await counted(api)).keys() == {leak.net}
+            assert await is_violated(api)
+
+
+@asynccontextmanager
+async def two_users() -> AsyncIterator[tuple[Living, httpx.AsyncClient, Client, Client]]:
+    """Two users who are connected and subscribed, each to a channel of their own of the same name."""
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(serving(build_container()))
+        api = await stack.enter_async_context(gateway.api())
+        first, second = [await stack.enter_async_context(gateway.connected(name)) for name in (ALICE, BOB)]
+        for client in (first, second):
+            await client.result("subscribe", {"channel": "news"})
+        alice, bob = (gateway.container.manager(user(name)) for name in (ALICE, BOB))
+        yield Living(gateway, alice, bob), api, first, second
+
+
+@pytest.mark.parametrize("kind", GROWN)
+async def test_what_two_connected_users_come_to_share_is_reported_and_nothing_gets_to_the_wrong_one(kind: str) -> None:
+    async with two_users() as (living, api, alice, bob):
+        planted = GROWN[kind].plant(living)
+        if inspect.iscoroutine(planted):
+            await planted
+        seen = {"audit"} if await has_both_ways(api) else set()
+        accepted = [await publish(api, name, f"canary of {name}", "news") == 200 for name in (ALICE, BOB)]
+        for name, client, expected in ((ALICE, alice, accepted[0]), (BOB, bob, accepted[1])):
+            if expected:
+                assert (await client.push())["pub"]["data"]["data"] == f"canary of {name}"
+            await client.nothing()
+        assert accepted[1]
+        assert seen | (await counted(api)).keys() == GROWN[kind].nets
+        assert await is_violated(api)
+
+
+async def test_nothing_is_reported_of_two_users_who_share_nothing() -> None:
+    async with two_users() as (living, api, *_):
+        living.give([], [])
+        assert not await has_both_ways(api)
+        assert await counted(api) == {}
