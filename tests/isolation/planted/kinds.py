@@ -27,9 +27,9 @@ def shop_of(text: str) -> str:
     return text.replace("%40", "@").partition("@")[2]
 
 
-def a_mode(reason: str = "default") -> ManagerMode:
+def a_mode(reason: str = "default", kind: ModeKind = ModeKind.UNIFIED) -> ManagerMode:
     """A mode object."""
-    return ManagerMode(ModeKind.UNIFIED, 0.0, reason)
+    return ManagerMode(kind, 0.0, reason)
 
 
 class Wired(NamedTuple):
