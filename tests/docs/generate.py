@@ -16,6 +16,9 @@ from config import Settings
 from containers import GatewayContainer
 from providers import Fresh, PerKey, Shared, prove
 from tests.docs.pages import ROOT, markers, section
+from tests.isolation.planted.created import CREATED
+from tests.isolation.planted.grown import GROWN
+from tests.isolation.planted.wired import WIRED
 
 LEFT_OUT = frozenset({"settings", "clock", "metrics"})
 
@@ -74,6 +77,14 @@ def proof() -> str:
     """The wiring of the container as its proof shows it."""
     made = container()
     return f"```mermaid\n{prove(made, made.probes()).as_mermaid()}```\n"
+
+
+def leaks() -> str:
+    """The leaks that tests plant, and the nets that see each."""
+    rows = [(kind, "before the start", leak.nets) for kind, leak in WIRED.items()]
+    rows += [(kind, "with the second user", frozenset({made.net})) for kind, made in CREATED.items()]
+    rows += [(kind, "among connected users", grown.nets) for kind, grown in GROWN.items()]
+    return table(("planted", "when", "seen by"), [(kind, when, ", ".join(sorted(nets))) for kind, when, nets in rows])
 
 
 def parts_table() -> str:
@@ -163,6 +174,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = MappingProxyType(
         ("docs/concepts.md", "picture"): picture,
         ("docs/concepts.md", "parts"): parts_table,
         ("docs/isolation.md", "proof"): proof,
+        ("docs/isolation.md", "leaks"): leaks,
         ("docs/protocol.md", "errors"): errors,
         ("docs/protocol.md", "disconnects"): disconnects,
         ("docs/protocol.md", "unsubscribes"): unsubscribes,
