@@ -123,7 +123,7 @@ def exhausted_pool(container: GatewayContainer) -> None:
 CREATED = MappingProxyType(
     {
         "a mode kept for all users of a shop": Created("claim", given("mode", providers.Factory(mode_of_a_shop))),
-        "the same, in `Fresh`": Created("fresh", given("mode", Fresh(mode_of_a_shop))),
+        "a mode kept for all users of a shop, in `Fresh`": Created("fresh", given("mode", Fresh(mode_of_a_shop))),
         "`functools.lru_cache` below the factory of modes": Created(
             "claim", given("mode", providers.Callable(cached_mode_of_a_shop))
         ),
