@@ -39,7 +39,9 @@ def test_the_constructor_works_with_the_containers_token_alone(container: Gatewa
         UserManager(**parts(container))
 
 
-@pytest.mark.parametrize("token", [None, "", "secret", b"secret", object(), True], ids=repr)
+@pytest.mark.parametrize(
+    "token", [None, "", "secret", b"secret", object(), True], ids=lambda token: type(token).__name__
+)
 def test_what_is_no_token_builds_no_manager(token: Any, container: GatewayContainer) -> None:
     with pytest.raises(InvalidAuthToken, match=r"it needs an AuthToken, got .*get managers from container\.manager"):
         UserManager(**parts(container), auth_token=token)
