@@ -23,5 +23,6 @@ def violation(error: Violation, key: str, metrics: Metrics) -> IsolationViolatio
     elif isinstance(error, InvalidAuthToken):
         net = "token"
     metrics.violations.labels(net).inc()
-    logger.error("isolation violated: %s", error, extra={"net": net, "refused": key, "owner": owner})
+    # Its text: whoever keeps log records must not keep the error, whose frames hold what is another's.
+    logger.error("isolation violated: %s", str(error), extra={"net": net, "refused": key, "owner": owner})
     return IsolationViolation(key, net)

@@ -54,6 +54,7 @@ async def test_a_violation_is_logged_once_with_both_keys_and_without_content(cap
     (line,) = [vars(record) for record in caplog.records if record.levelno >= logging.ERROR]
     assert (line["net"], line["refused"], line["owner"]) == ("claim", "user:bob", "user:alice")
     assert "another key's" in line["message"]
+    assert all(type(one) is str for one in line["args"]), "the record keeps the error, and with it what is another's"
     assert "canary" not in str(line)
 
 
