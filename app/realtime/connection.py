@@ -221,7 +221,8 @@ class ClientConnection:
         except (InvalidToken, SessionRequired) as error:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error}") from None
         except (BrokerError, KeysUnavailable) as error:
-            logger.error("connect failed: %s", error)
+            # Its text: whoever keeps log records must not keep the error, its frames, and so the manager.
+            logger.error("connect failed: %s", str(error))
             raise Disconnect(DisconnectCode.INTERNAL_SERVER_ERROR) from None
 
     async def _identify(self, token: str) -> Authenticated:

@@ -141,9 +141,9 @@ class Subscription:
         held, self._held, self._held_size = self._held, [], 0
         seen, self._seen = self._seen, {}
         for publication, frame in held:
-            if publication.offset in seen:
-                self.offset = max(self.offset, publication.offset)
-            else:
+            if publication.offset in seen and publication.offset == self.offset + 1:
+                self.offset += 1
+            else:  # also what was seen behind a gap: the client must hear of the gap
                 self.deliver(publication, frame)
 
     def is_behind(self, top: Position, before: int) -> bool:

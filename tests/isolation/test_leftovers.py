@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from app.realtime.broker import BrokerError
 from app.realtime.codes import Disconnect, DisconnectCode
 from tests.gateway import Client, build_container, eventually, serving, token
+from tests.wire.faulty import make_faulty
 
 OURS = ("app.realtime.connection", "app.realtime.session", "app.realtime.subscription", "app.realtime.manager")
 
@@ -69,6 +71,24 @@ async def test_a_connection_that_an_operator_ended_leaves_no_object(no_garbage_c
             assert await gateway.container.control().disconnect("alice") == 1
             assert (await client.closed())[0] == 3503
         await eventually(lambda: alive() == before)
+
+
+async def test_a_connection_that_the_broker_failed_leaves_no_object_with_those_who_keep_log_records(
+    no_garbage_collection: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    container = build_container()
+
+    async def fail() -> None:
+        raise BrokerError("it is down")
+
+    make_faulty(container).before["subscribe"] = fail
+    async with serving(container) as gateway:
+        before = alive()
+        async with gateway.client() as client:
+            await client.send({"id": 1, "connect": {"token": token("alice")}})
+            assert (await client.closed())[0] == 3004
+        await eventually(lambda: alive() == before)
+    assert "connect failed: it is down" in caplog.messages
 
 
 async def test_a_connection_that_never_connected_leaves_no_object(no_garbage_collection: None) -> None:

@@ -133,6 +133,16 @@ def test_a_skipped_offset_that_lies_behind_moves_nothing_back() -> None:
     assert (outlet.pushed, one.offset) == ([], 2)
 
 
+def test_a_skipped_offset_behind_a_gap_does_not_hide_the_gap() -> None:
+    one, outlet = subscription()
+    one.go_live(Position(2, EPOCH))
+    one.hold()  # publication 3 was lost on its way; 4 was seen when it had no offset yet
+    deliver(one, 4, 5)
+    one.skip(4)
+    one.release()
+    assert (outlet.pushed, outlet.lost) == ([], 1)
+
+
 def test_an_ended_subscription_passes_nothing_on_and_its_timer_is_gone() -> None:
     one, outlet = subscription(join_leave=True)
     clock = ManualClock()
