@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi.routing import APIRoute
-from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import as_problem_error, problem_response
@@ -20,7 +19,7 @@ class Shortcut:
 
     Args:
         app: what serves all other requests, and refuses other methods.
-        routes: the routes.
+        routes: the routes, all of them for POST, with parameters that are text.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[APIRoute]) -> None:
@@ -30,11 +29,12 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, one way or the other."""
-        if scope["type"] == "http":
+        # Mounted under a prefix, an application has its path split off by the framework: that goes the long way.
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+            path: str = scope["path"]
             for route in self._routes:
-                match, found = route.matches(scope)
-                if match is Match.FULL:
-                    scope.update(found)
+                if (found := route.path_regex.match(path)) is not None:
+                    scope["path_params"] = found.groupdict()
                     await self._run(route.app, scope, receive, send)
                     return
         await self._app(scope, receive, send)

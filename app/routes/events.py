@@ -60,6 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NOT_UTF8 = "The body is not UTF-8."
+CONTAINER = "bulkhead.container"  # in the scope: to ask the application for it takes longer than to decode an event
 Handler = Callable[[Request], Coroutine[Any, Any, Receipt | list[Receipt]]]
 
 _event = msgspec.json.Decoder(Event)
@@ -77,8 +78,10 @@ class PublishRoute(APIRoute):
         super().__init__(path, endpoint, **described)
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
-            if not is_api_key(scope["app"].state.container.settings(), _api_key(scope)):
+            container: GatewayContainer = scope["app"].state.container
+            if not is_api_key(container.settings(), _api_key(scope)):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
+            scope[CONTAINER] = container
             content = _encoder.encode(await endpoint(Request(scope, receive)))
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -149,7 +152,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _container(request: Request) -> GatewayContainer:
-    container: GatewayContainer = request.app.state.container
+    container: GatewayContainer = request.scope[CONTAINER]
     return container
 
 
