@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 from urllib.parse import parse_qs
 
@@ -68,30 +69,23 @@ class WebSocketEndpoint:
 class _Exchange:
     """One connection: this task reads, and what is to be written writes itself."""
 
+    # Methods and slots, not closures: there is one of these for every connection that waits.
+    __slots__ = ("_call_later", "_connection", "_control", "_given_up", "_reader", "_receive", "_send", "_timer")
+
     def __init__(self, connection: ClientConnection, control: Control, receive: Receive, send: Send) -> None:
         self._connection = connection
         self._control = control
         self._receive = receive
-        self._send = send
+        # ASGI says awaitable; every server's `send` is a coroutine function.
+        self._send = cast("Callable[[Message], Write]", send)
         self._timer: Timer | None = None
         self._given_up = False
 
     async def run(self, call_later: CallLater) -> None:
-        reader = asyncio.current_task()
+        reader, connection = asyncio.current_task(), self._connection
         assert reader is not None
-
-        def give_up() -> None:
-            # The client did not answer the close frame, or reads so slowly that it never got there.
-            self._given_up = True
-            reader.cancel()
-
-        def end(reason: Disconnect) -> Callable[[], Write]:
-            self._timer = call_later(CLOSE_SECONDS, give_up)
-            message = {"type": "websocket.close", "code": reason.disconnect.code, "reason": reason.reason}
-            return lambda: send(message)
-
-        connection, send = self._connection, cast("Callable[[Message], Write]", self._send)
-        connection.open(lambda text: send({"type": "websocket.send", "text": text}), end)
+        self._reader, self._call_later = reader, call_later
+        connection.open(self._write, self._end)
         try:
             await self._read()
         except asyncio.CancelledError:
@@ -103,6 +97,18 @@ class _Exchange:
             connection.outbound.abort()
             if self._timer is not None:
                 self._timer.cancel()
+
+    def _write(self, text: str) -> Write:
+        return self._send({"type": "websocket.send", "text": text})
+
+    def _end(self, reason: Disconnect) -> Callable[[], Write]:
+        self._timer = self._call_later(CLOSE_SECONDS, self._give_up)
+        return partial(self._send, {"type": "websocket.close", "code": reason.disconnect.code, "reason": reason.reason})
+
+    def _give_up(self) -> None:
+        # The client did not answer the close frame, or reads so slowly that it never got there.
+        self._given_up = True
+        self._reader.cancel()
 
     async def _read(self) -> None:
         while (message := await self._receive())["type"] == "websocket.receive":

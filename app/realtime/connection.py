@@ -7,7 +7,6 @@ import math
 import uuid
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
 
 import msgspec
 
@@ -24,7 +23,6 @@ from app.realtime.metrics import Metrics
 from app.realtime.modes import SessionRequired
 from app.realtime.outbound import OutboundQueue, Write
 from app.realtime.protocol import (
-    PING,
     VERSION,
     Command,
     ConnectRequest,
@@ -79,6 +77,24 @@ class ClientConnection:
         managers: provider of managers, called with the identity, and again with that of a refresh.
         metrics: counts.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_bucket",
+        "_end",
+        "_expiry",
+        "_heartbeat",
+        "_managers",
+        "_metrics",
+        "_options",
+        "_positions_checked_at",
+        "_services",
+        "_session",
+        "_stale",
+        "_state",
+        "id",
+        "outbound",
+    )
 
     def __init__(
         self,
@@ -272,7 +288,7 @@ class ClientConnection:
             clock,
             interval=self._options.ping_interval,
             timeout=self._options.ping_timeout,
-            ping=partial(self.outbound.put, PING),
+            outbound=self.outbound,
             disconnect=self.disconnect,
         )
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from app.realtime.clock import Clock, Timer
 from app.realtime.codes import Disconnect, DisconnectCode
+from app.realtime.outbound import OutboundQueue
+from app.realtime.protocol import PING
 
 
 class Heartbeat:
@@ -16,11 +18,11 @@ class Heartbeat:
         clock: its timers.
         interval: seconds from a pong to the next ping.
         timeout: seconds to answer.
-        ping: sends one; False when the client is too slow for it.
+        outbound: where pings go.
         disconnect: ends the connection.
     """
 
-    __slots__ = ("_awaits_pong", "_clock", "_disconnect", "_interval", "_ping", "_timeout", "_timer")
+    __slots__ = ("_awaits_pong", "_clock", "_disconnect", "_interval", "_outbound", "_timeout", "_timer")
 
     def __init__(
         self,
@@ -28,14 +30,14 @@ class Heartbeat:
         *,
         interval: float,
         timeout: float,
-        ping: Callable[[], bool],
+        outbound: OutboundQueue,
         disconnect: Callable[[Disconnect], None],
     ) -> None:
         """Begin; the first ping comes at random within an interval, so that clients that came together spread out."""
         self._clock = clock
         self._interval = interval
         self._timeout = timeout
-        self._ping = ping
+        self._outbound = outbound
         self._disconnect = disconnect
         self._awaits_pong = False
         self._timer: Timer = clock.call_later(random.uniform(0, interval), self._beat)  # noqa: S311 - spread, no secret
@@ -58,7 +60,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._awaits_pong = True
-        if self._ping():
+        if self._outbound.put(PING):
             self._timer = self._clock.call_later(self._timeout, self._no_pong)
         else:
             self._disconnect(Disconnect(DisconnectCode.SLOW))

@@ -10,7 +10,7 @@ import msgspec
 from app.realtime.backlog import Backlog, BacklogFull, Waiting
 from app.realtime.broker import Broker, Publication, StreamLimitExceeded, Subscriber
 from app.realtime.envelope import Envelopes
-from app.realtime.identity import IdentityError, UserContext, check_id, user_of
+from app.realtime.identity import IdentityError, UserContext, check_id, encode_key, user_of
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
 from app.realtime.protocol import frame
@@ -115,7 +115,8 @@ class Publisher(Generic[M]):
         self._policy = policy
         self._backlog = backlog
         self._local: dict[str, M] = {}
-        self._by_user: dict[str, dict[str, M]] = {}
+        # Only of isolated users: a unified one has one manager, whose key says it all.
+        self._sessions: dict[str, dict[str, M]] = {}
         self._flushing: set[str] = set()
         self._critical_types = frozenset(critical_types)
         self._retry_after = retry_after
@@ -199,23 +200,25 @@ class Publisher(Generic[M]):
             BrokerError: the broker cannot be reached.
         """
         self._local[manager.key] = manager
-        if (user_id := manager.context.user_id) is not None:
-            self._by_user.setdefault(user_id, {})[manager.key] = manager
+        user_id = manager.context.user_id
+        if user_id is not None and manager.key != manager.context.key:
+            self._sessions.setdefault(user_id, {})[manager.key] = manager
         await self._broker.subscribe(manager.key, manager)
 
     def unsubscribe(self, manager: M) -> None:
         """Stop. Does not wait."""
         if self._local.get(manager.key) is manager:
             del self._local[manager.key]
-            if (user_id := manager.context.user_id) is not None:
-                del self._by_user[user_id][manager.key]
-                if not self._by_user[user_id]:
-                    del self._by_user[user_id]
+            sessions = self._sessions.get(manager.context.user_id or "", {})
+            if sessions.pop(manager.key, None) is not None and not sessions:
+                del self._sessions[manager.context.user_id or ""]
         self._broker.unsubscribe(manager.key, manager)
 
     def connected(self, user_id: str) -> list[M]:
         """The user's managers that have connections: one, or one for each session of an isolated user."""
-        return list(self._by_user.get(user_id, {}).values())
+        unified = self._local.get(encode_key("user", user_id))
+        sessions = list(self._sessions.get(user_id, {}).values())
+        return sessions if unified is None else [unified, *sessions]
 
     @property
     def waiting_serial(self) -> int:
