@@ -7,7 +7,7 @@ NODE := tests/node
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-others lint format types bench docs lock clean
+.PHONY: help run test test-all test-others lint format types bench soak-isolation docs lock clean
 
 help: ## List the verbs
 	@echo "make VERB"
@@ -46,6 +46,9 @@ types: $(VENV)/.dev ## Check types, strictly
 
 bench: $(VENV)/.dev ## Run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak-isolation: $(VENV)/.dev ## Try for minutes to get what is another user's; ARGS="--seconds 600 --users 100"
+	$(BIN)/python -m tests.isolation.soak $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated parts of the documentation again
 	$(BIN)/python -m config.reference > docs/configuration.md
