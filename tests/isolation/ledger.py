@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -87,7 +86,7 @@ class Ledger:
 
     Attributes:
         streams: all there were.
-        owed: numbers that were accepted and are not in their stream yet, in the order of acceptance.
+        owed: numbers that were accepted and are not in their stream yet, and whether their order is known.
         recent: numbers that have come since somebody cleared it.
     """
 
@@ -101,7 +100,7 @@ class Ledger:
         self._now = now
         self._violate = violate
         self.streams: dict[Name, Recorded] = {}
-        self.owed: dict[Name, deque[int]] = {}
+        self.owed: dict[Name, dict[int, bool]] = {}
         self.recent: set[int] = set()
 
     def stream(self, key: str, channel: str) -> Recorded:
@@ -120,13 +119,13 @@ class Ledger:
         self.recent.add(number)
         if not stream.append(position.offset, Entry(number, len(data), self._now())):
             self._violate(f"{key} {channel}: {number} was published twice")
-        owed = self.owed.get((key, channel), ())
-        if number in owed and self.owed[key, channel].popleft() != number:
+        owed = self.owed.get((key, channel), {})
+        if owed.pop(number, False) and any(owed.values()) and number > min(one for one in owed if owed[one]):
             self._violate(f"{key} {channel}: {number} left degraded mode out of order")
 
-    def owe(self, key: str, channel: str, number: int) -> None:
-        """A publish was accepted and waits."""
-        self.owed.setdefault((key, channel), deque()).append(number)
+    def owe(self, key: str, channel: str, number: int, *, in_order: bool) -> None:
+        """A publish was accepted and waits; `in_order`: behind those with lower numbers."""
+        self.owed.setdefault((key, channel), {})[number] = in_order
 
     def forget(self, user: str) -> None:
         """Forget the streams of a user who is gone for good, and what was owed and is paid."""

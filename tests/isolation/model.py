@@ -119,7 +119,7 @@ class World(Truth):
         payload = self.payload(device.user, device.session if key.startswith("user-session:") else None)
         reply = await device.call("publish", {"channel": channel, "data": payload})
         if "publish" in reply:
-            self.accepted(key, channel, payload["n"], "", 0)
+            self.accepted(key, channel, payload["n"], "", 0, by_client=True)
 
     async def pause(self, *place: int) -> None:
         """Let a device read nothing for a while."""

@@ -150,11 +150,13 @@ class Truth:
         of = user if session is None else f"{user[:-1]}/{session};"
         return {"n": self._numbers, "of": of, "x": "x" * size}
 
-    def accepted(self, key: str, channel: str, number: int, epoch: str, offset: int) -> None:
+    def accepted(
+        self, key: str, channel: str, number: int, epoch: str, offset: int, *, by_client: bool = False
+    ) -> None:
         """A publish was accepted: it is where it was said to be, or is to be there when degraded mode ends."""
         self.tally["events accepted"] += 1
         stream = self.ledger.stream(key, channel)
         if number not in self.ledger.recent:
-            self.ledger.owe(key, channel, number)
+            self.ledger.owe(key, channel, number, in_order=not by_client)
         if offset and stream.epoch == epoch and stream.offsets.get(number) != offset:
             self.violate(f"{key} {channel}: {number} was said to be at {offset}")
