@@ -22,6 +22,9 @@ from providers.reach import reachable
 from providers.report import Finding, Report
 from providers.sharing import shared_objects
 
+STOP = (DefaultPlaceholder,)
+"""Classes of the framework whose objects all may reach."""
+
 SLICE_SECONDS = 0.002  # of the event loop, then others have their turn
 MOST = 0.5  # of one CPU, for an audit that was asked for
 KNOWN_FINDINGS = 1000  # are remembered, so that they are not counted again
@@ -84,6 +87,11 @@ class Auditor:
         self._requests = 0
         self._known: dict[object, None] = {}
         self._last: Audited | None = None
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What belongs to the ASGI application, as it was when the gateway started; nothing before."""
+        return self._parts
 
     @property
     def last(self) -> Audited | None:
@@ -156,7 +164,7 @@ class Auditor:
         requests = self._requests
         spent, began = 0.0, time.perf_counter()  # what the budget is about: the CPU, not the clock of the gateway
         shared = (*shared_objects(self._container), *self._parts)
-        with closing(Audit(managers, shared=shared, stop=(DefaultPlaceholder,), name=key_of)) as audit:
+        with closing(Audit(managers, shared=shared, stop=STOP, name=key_of)) as audit:
             del managers  # or it would keep them alive
             over = False
             while not over:
