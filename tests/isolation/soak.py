@@ -63,11 +63,18 @@ async def soak(made: World, seconds: float, chance: random.Random, users: int, d
         made.tally["looks at everybody"] += 1
         if at - looked > 0.05:
             looked = at
-            await made.everybody()  # so that what is read is alike
+            await look_alike(made)
             memory.look(at)
-    await made.everybody()
+    await look_alike(made)
     memory.look(1)
     return memory
+
+
+async def look_alike(made: World) -> None:
+    """Have everybody connected, and what was of users who left expired, so that readings of memory can be compared."""
+    await made.everybody()
+    for _ in range(2):
+        await made.wait(TTL + STEP)
 
 
 async def main(arguments: argparse.Namespace) -> int:
