@@ -15,12 +15,13 @@ from benchmarks import machine
 from benchmarks.connections import connections
 from benchmarks.delivery import delivery
 from benchmarks.http import http
+from benchmarks.isolation import isolation
 from benchmarks.registry import registry
 from benchmarks.run import Run
 from benchmarks.servers import servers
 from benchmarks.table import Row, markdown, plain
 
-COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers)}
+COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers, isolation)}
 BEGIN, END = "<!-- table: written by python -m benchmarks --write -->\n", "<!-- end of table -->\n"
 
 

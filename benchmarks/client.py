@@ -13,7 +13,7 @@ from functools import partial
 from typing import cast
 
 from app.tokens import issue_token
-from benchmarks.events import STAMP, STAMP_BYTES, socket_path, user
+from benchmarks.events import GATEWAYS, STAMP, STAMP_BYTES, socket_path, user
 from benchmarks.server import Server
 from benchmarks.serving import settings
 
@@ -256,7 +256,7 @@ def _hello(server: Server, number: int) -> bytes:
 
 
 def _connect_command(server: Server, number: int) -> bytes:
-    if server.subject != "gateway":
+    if server.subject not in GATEWAYS:
         return b""
     token = issue_token(settings().auth, user(number), seconds=3600)
     text = json.dumps({"id": 1, "connect": {"token": token}}).encode()

@@ -8,6 +8,8 @@ from typing import Any
 
 EVENT_BYTES = 130
 SUBJECTS = ("gateway", "tutorial", "bare")
+AUDITED = "audited"  # the gateway with audits in the background
+GATEWAYS = ("gateway", AUDITED)
 HMAC_SECRET = "benchmark-secret-of-at-least-32-bytes"
 API_KEY = "benchmark-key-16"
 
@@ -28,12 +30,12 @@ def user(number: int) -> str:
 
 def socket_path(subject: str, number: int) -> str:
     """Where a user connects."""
-    return "/connection/websocket" if subject == "gateway" else f"/ws/{user(number)}"
+    return "/connection/websocket" if subject in GATEWAYS else f"/ws/{user(number)}"
 
 
 def publish_path(subject: str, number: int) -> str:
     """Where one publishes to a user over HTTP."""
-    return f"/v1/users/{user(number)}/events" if subject == "gateway" else f"/users/{user(number)}/events"
+    return f"/v1/users/{user(number)}/events" if subject in GATEWAYS else f"/users/{user(number)}/events"
 
 
 _TEXT = "x" * (EVENT_BYTES - len(json.dumps({"type": "token", "data": {"text": "", "t": 10**18}})))

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import create_app
 from app.server import Server, listen
 from benchmarks import machine
-from benchmarks.events import API_KEY, HMAC_SECRET, SUBJECTS, event, user
+from benchmarks.events import API_KEY, AUDITED, HMAC_SECRET, SUBJECTS, event, user
 from benchmarks.tutorial import ConnectionManager, tutorial_app
 from config import Settings
 from containers import GatewayContainer
@@ -38,23 +38,31 @@ class Subject(NamedTuple):
     publish: Callable[[str, dict[str, Any]], Awaitable[object]]
 
 
-def settings() -> Settings:
+def settings(**further: Any) -> Settings:
     """The settings of the gateway: the defaults, with keys, and without pings."""
     return Settings(
-        auth={"hmac_secret": HMAC_SECRET}, api_keys=(API_KEY,), ping={"interval": NEVER, "timeout": NEVER / 2}
+        auth={"hmac_secret": HMAC_SECRET},
+        api_keys=(API_KEY,),
+        ping={"interval": NEVER, "timeout": NEVER / 2},
+        **further,
     )
 
 
-def container() -> GatewayContainer:
+def container(**further: Any) -> GatewayContainer:
     """A container with these settings."""
     made = GatewayContainer()
-    made.settings.override(providers.Object(settings()))
+    made.settings.override(providers.Object(settings(**further)))
     return made
 
 
-def gateway() -> Subject:
+def audited() -> Subject:
+    """Bulkhead, with one audit after the other in the background, within 1 % of a CPU."""
+    return gateway(isolation={"audit_share": 0.01, "audit_interval": 1})
+
+
+def gateway(**further: Any) -> Subject:
     """Bulkhead: history, order, limits and isolation for every user."""
-    made = container()
+    made = container(**further)
     publisher = made.publisher()
 
     async def publish(user_id: str, what: dict[str, Any]) -> object:
@@ -158,14 +166,14 @@ async def main(subject: Subject, server: Server, listener: socket.socket, contro
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("subject", choices=SUBJECTS)
+    parser.add_argument("subject", choices=(*SUBJECTS, AUDITED))
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--core", type=int)
     parser.add_argument("--ws", required=True)
     parser.add_argument("--loop", required=True)
     arguments = parser.parse_args()
     machine.pin(arguments.core)
-    chosen: Subject = {"gateway": gateway, "tutorial": tutorial, "bare": bare}[arguments.subject]()
+    chosen: Subject = {"gateway": gateway, AUDITED: audited, "tutorial": tutorial, "bare": bare}[arguments.subject]()
 
     async def no_drain() -> None:
         """Connections are dropped."""

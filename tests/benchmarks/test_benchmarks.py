@@ -36,7 +36,14 @@ def test_a_quick_run_measures_every_comparison_and_writes_the_page(tmp_path: Pat
     written = page.read_text(encoding="utf-8")
     table = [line for line in written.splitlines() if line.startswith("| ")]
     assert table[0].startswith(HEAD)
-    for measured in ("existing user", "events delivered", "memory of an idle", "events published", "bare ASGI send"):
+    for measured in (
+        "existing user",
+        "events delivered",
+        "memory of an idle",
+        "events published",
+        "bare ASGI send",
+        "audit of",
+    ):
         assert any(line.startswith(f"| {measured}") for line in table), measured
     assert written.startswith(PAGE.read_text(encoding="utf-8").partition("<!-- table")[0])
 
@@ -50,7 +57,7 @@ def test_a_goal_that_is_missed_is_an_error_only_where_that_is_wanted() -> None:
 def test_a_comparison_that_there_is_not_is_refused_by_name() -> None:
     ran = bench("speed")
     assert ran.returncode == 2
-    assert "no comparison speed; there are registry, delivery, connections, http, servers" in ran.stderr
+    assert "no comparison speed; there are registry, delivery, connections, http, servers, isolation" in ran.stderr
 
 
 def test_the_page_has_the_table_of_a_run() -> None:
