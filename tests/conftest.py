@@ -6,8 +6,11 @@ skip cannot hide there.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,25 @@ def node_modules(node: str) -> Path:
     folder = NODE_FOLDER / "node_modules"
     found = str(folder) if (folder / "centrifuge" / "package.json").is_file() else None
     return Path(require(found, "The JavaScript SDK is missing: run `npm ci` in tests/node (`make test` does)."))
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """What is caught in a circle of references stays meanwhile, and so is seen."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Threads take turns as often as can be: a switch interval of a microsecond."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)

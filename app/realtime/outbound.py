@@ -95,9 +95,7 @@ class OutboundQueue:
             return False
         self._size = size
         self._frames.append(frame)
-        if self._state is QueueState.IDLE:
-            self._state = QueueState.DUE
-            self._loop.call_soon(self._flush)
+        self._make_due()
         return True
 
     def close(self, end: Callable[[], Write], *, drop: bool) -> None:

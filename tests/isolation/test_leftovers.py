@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -15,17 +15,6 @@ from tests.gateway import Client, build_container, eventually, serving, token
 from tests.wire.faulty import make_faulty
 
 OURS = ("app.realtime.connection", "app.realtime.session", "app.realtime.subscription", "app.realtime.manager")
-
-
-@pytest.fixture
-def no_garbage_collection() -> Iterator[None]:
-    """Circles of references stay, and so are seen."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def alive() -> Counter[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -52,17 +51,6 @@ class Device:
             assert publication["offset"] == self._offset + 1, "lost, twice or out of order"
             self._offset = publication["offset"]
             self.got.append(publication["data"]["data"])
-
-
-@pytest.fixture
-def no_garbage_collection() -> Iterator[None]:
-    """A manager that only the garbage collector would end shows as left."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def assert_one_at_a_time(container: GatewayContainer) -> int:

@@ -5,30 +5,15 @@ an access for good, and the report failed under concurrency.
 from __future__ import annotations
 
 import gc
-import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
-
-import pytest
 
 from app.realtime.identity import UserContext
 from containers import GatewayContainer
 from tests.gateway import build_container
 from tests.realtime.peer import Peer
-
-
-@pytest.fixture
-def frequent_switches() -> Iterator[None]:
-    """Threads take turns as often as can be."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
 
 
 async def test_the_life_of_a_manager_is_recorded_from_creation_to_clean_up(container: GatewayContainer) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from dependency_injector import providers
@@ -22,17 +21,6 @@ from tests.gateway import build_container, token
 from tests.realtime.gates import Gate
 from tests.realtime.peer import Peer
 from tests.wire.faulty import make_faulty
-
-
-@pytest.fixture
-def no_garbage_collection() -> Iterator[None]:
-    """Nothing that is caught in a circle of references goes away meanwhile."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class SlowAuthenticator:

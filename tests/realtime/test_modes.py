@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.realtime.identity import IdentityError, UserContext
-from app.realtime.modes import ManagerMode, ModeKind, ModeLimitExceeded, ModePolicy, SessionRequired
+from app.realtime.modes import ADDRESSES, ManagerMode, ModeKind, ModeLimitExceeded, ModePolicy, SessionRequired
 from config.settings import ModeRule
 from tests.clock import ManualClock
 
@@ -161,3 +161,13 @@ def test_a_mode_object_cannot_change_and_equals_itself_alone() -> None:
 
 def test_there_are_four_modes_with_distinct_values() -> None:
     assert {kind.value for kind in ModeKind} == {"unified", "isolated", "degraded", "emergency"}
+
+
+def test_addresses_that_are_remembered_stay_bounded_and_right() -> None:
+    modes = policy("unified")
+    for number in range(ADDRESSES + 1):
+        assert modes.address(f"user-{number}") == f"user:user-{number}"
+    assert modes.address("user-0") == "user:user-0"
+    modes.set_for_all(ModeKind.ISOLATED)
+    with pytest.raises(SessionRequired):
+        modes.address("user-0")
