@@ -94,6 +94,9 @@ class ModeLimitExceeded(Exception):
 class ModePolicy:
     """Decides the mode of every user: operator for the user, operator for all, rules on claims, default; in this order.
 
+    An incident that the system found decides instead wherever it is stricter: emergency before degraded before the
+    rest. It never weakens what somebody decided, and it never changes a key.
+
     What an operator sets is kept here and not in a manager, because it must outlive the manager. Calls come from any
     thread: each reads or replaces one immutable value.
 
@@ -112,12 +115,33 @@ class ModePolicy:
         self._max_user_modes = max_user_modes
         self._for_all: Decision | None = None
         self._for_user: dict[str, Decision] = {}
+        self._incidents: dict[ModeKind, Decision] = {}
         self._addresses: dict[str, str] = {}
 
     @property
     def for_all(self) -> Decision:
         """What holds for a user of whom nothing is known."""
-        return self._for_all or self._default
+        return self._stricter(self._for_all or self._default)
+
+    @property
+    def incidents(self) -> Mapping[ModeKind, str]:
+        """The incidents that hold, and the reason of each."""
+        return {kind: decided.reason for kind, decided in tuple(self._incidents.items())}
+
+    def set_incident(self, kind: ModeKind, reason: str) -> None:
+        """The system found an incident. One of each kind may hold at a time; again for the same kind: another reason.
+
+        Args:
+            kind: DEGRADED or EMERGENCY.
+            reason: what users may know of it, such as `broker lost`: clients are told.
+        """
+        if kind not in INCIDENT_MODES:
+            raise ValueError(f"{kind.value} is no incident")
+        self._incidents[kind] = Decision(kind, reason, None)
+
+    def clear_incident(self, kind: ModeKind) -> None:
+        """The incident is over, if there was one."""
+        self._incidents.pop(kind, None)
 
     def set_for_all(self, kind: ModeKind | None, reason: str = "operator") -> None:
         """Set every user's mode; None gives the decision back to the configuration."""
@@ -141,8 +165,10 @@ class ModePolicy:
     def decide(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> Decision:
         """The mode of a user, and why."""
         if user_id is not None and (set_for_user := self._for_user.get(user_id)) is not None:
-            return set_for_user
-        return self._for_all or self._configured(claims)
+            decided = set_for_user
+        else:
+            decided = self._for_all or self._configured(claims)
+        return self._stricter(decided) if self._incidents else decided
 
     def mode(self, context: UserContext) -> tuple[ModeKind, float, str]:
         """What a new `ManagerMode` is made of: kind, since, reason."""
@@ -202,6 +228,16 @@ class ModePolicy:
         if isolated or self._may_be_isolated(user_id):
             return encode_key("user-session", user_id, session_id)
         return encode_key("user", user_id)
+
+    def _stricter(self, decided: Decision) -> Decision:
+        incidents = self._incidents
+        if decided.kind is ModeKind.EMERGENCY:
+            return decided
+        if (emergency := incidents.get(ModeKind.EMERGENCY)) is not None:
+            return emergency
+        if decided.kind is ModeKind.DEGRADED:
+            return decided
+        return incidents.get(ModeKind.DEGRADED, decided)
 
     def _may_be_isolated(self, user_id: str) -> bool:
         by_rule = any(decided.kind is ModeKind.ISOLATED for _, decided in self._rules)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.realtime.identity import IdentityError, UserContext
 from app.realtime.modes import ADDRESSES, ManagerMode, ModeKind, ModeLimitExceeded, ModePolicy, SessionRequired
@@ -171,3 +174,122 @@ def test_addresses_that_are_remembered_stay_bounded_and_right() -> None:
     modes.set_for_all(ModeKind.ISOLATED)
     with pytest.raises(SessionRequired):
         modes.address("user-0")
+
+
+INCIDENTS = (ModeKind.DEGRADED, ModeKind.EMERGENCY)
+STRICTNESS = {ModeKind.UNIFIED: 0, ModeKind.ISOLATED: 0, ModeKind.DEGRADED: 1, ModeKind.EMERGENCY: 2}
+
+
+def test_an_incident_overrides_the_configuration_and_the_operator_until_it_is_over() -> None:
+    modes = policy("unified", HIPAA)
+    modes.set_for_user("bob", ModeKind.UNIFIED, "a drill")
+    modes.set_incident(ModeKind.DEGRADED, "broker lost")
+    for user, claims in (("alice", ALICE.claims), ("bob", {}), (None, {})):
+        decided = modes.decide(user, claims)
+        assert (decided.kind, decided.reason) == (ModeKind.DEGRADED, "broker lost")
+    assert modes.mode(ALICE)[::2] == (modes.for_all.kind, modes.for_all.reason) == (ModeKind.DEGRADED, "broker lost")
+    modes.clear_incident(ModeKind.DEGRADED)
+    modes.clear_incident(ModeKind.DEGRADED)
+    assert modes.mode(ALICE)[0] is ModeKind.ISOLATED
+    assert modes.mode(BOB)[::2] == (ModeKind.UNIFIED, "a drill")
+    assert modes.for_all.kind is ModeKind.UNIFIED
+
+
+@pytest.mark.parametrize("order", [INCIDENTS, INCIDENTS[::-1]])
+def test_of_two_incidents_the_emergency_decides_and_each_ends_for_itself(order: tuple[ModeKind, ...]) -> None:
+    modes = policy()
+    for kind in order:
+        modes.set_incident(kind, f"found {kind.value}")
+    assert modes.mode(BOB)[::2] == (ModeKind.EMERGENCY, "found emergency")
+    assert modes.incidents == {kind: f"found {kind.value}" for kind in INCIDENTS}
+    modes.clear_incident(order[0])
+    assert modes.mode(BOB)[::2] == (order[1], f"found {order[1].value}")
+    modes.clear_incident(order[1])
+    assert modes.mode(BOB)[0] is ModeKind.UNIFIED
+    assert not modes.incidents
+
+
+def test_an_incident_never_weakens_what_somebody_decided() -> None:
+    modes = policy("unified", ModeRule(claim="tier", equals="hipaa", mode="emergency"))
+    modes.set_incident(ModeKind.DEGRADED, "broker lost")
+    assert modes.mode(ALICE)[::2] == (ModeKind.EMERGENCY, "rule on claim 'tier'")
+    modes.set_for_user("bob", ModeKind.EMERGENCY)
+    assert modes.mode(BOB)[::2] == (ModeKind.EMERGENCY, "operator")
+    modes.set_for_all(ModeKind.EMERGENCY, "everybody")
+    assert modes.decide("carol").reason == modes.for_all.reason == "everybody"
+    modes.set_for_user("bob", ModeKind.DEGRADED)
+    assert modes.mode(BOB)[::2] == (ModeKind.DEGRADED, "operator")
+
+
+def test_who_set_the_mode_that_an_incident_asks_for_stays_the_reason() -> None:
+    modes = policy()
+    for kind in INCIDENTS:
+        modes.set_for_all(kind, "a drill")
+        modes.set_incident(kind, "found")
+        assert modes.mode(BOB)[::2] == (kind, "a drill")
+        modes.set_for_all(None)
+        assert modes.mode(BOB)[::2] == (kind, "found")
+
+
+@pytest.mark.parametrize("kind", [ModeKind.UNIFIED, ModeKind.ISOLATED])
+def test_what_keeps_everything_working_is_no_incident(kind: ModeKind) -> None:
+    with pytest.raises(ValueError, match=f"{kind.value} is no incident"):
+        policy().set_incident(kind, "a slip")
+
+
+KINDS = st.sampled_from(ModeKind)
+NAMES = st.sampled_from([kind.value for kind in ModeKind])
+RULES = st.lists(st.builds(ModeRule, claim=st.just("tier"), equals=st.sampled_from(["hipaa", "free"]), mode=NAMES))
+SETS = st.lists(st.tuples(st.sampled_from([None, "alice", "bob"]), st.none() | KINDS))
+FOUND = st.lists(st.tuples(st.sampled_from(INCIDENTS), st.booleans()))
+
+
+def configured(default: str, rules: list[ModeRule], operator: list[tuple[str | None, ModeKind | None]]) -> ModePolicy:
+    modes = policy(default, *rules)
+    for user, kind in operator:
+        if user is None:
+            modes.set_for_all(kind)
+        else:
+            modes.set_for_user(user, kind)
+    return modes
+
+
+def key_or_none(ask: Any, *arguments: Any) -> str | None:
+    try:
+        key: str = ask(*arguments)
+    except SessionRequired:
+        return None
+    return key
+
+
+@given(NAMES, RULES, SETS, FOUND, SETS)
+def test_keys_are_the_same_with_and_without_any_incident(
+    default: str,
+    rules: list[ModeRule],
+    before: list[tuple[str | None, ModeKind | None]],
+    found: list[tuple[ModeKind, bool]],
+    after: list[tuple[str | None, ModeKind | None]],
+) -> None:
+    calm, shaken = configured(default, rules, before), configured(default, rules, before)
+    for kind, begins in found:
+        if begins:
+            shaken.set_incident(kind, "found")
+        else:
+            shaken.clear_incident(kind)
+    for user, kind_set in after:  # an operator goes on, whatever the system found meanwhile
+        for modes in (calm, shaken):
+            if user is None:
+                modes.set_for_all(kind_set)
+            else:
+                modes.set_for_user(user, kind_set)
+    for user, session, tier in product(("alice", "bob"), ("phone", None), ("hipaa", "none")):
+        context = UserContext(user_id=user, session_id=session, claims={"tier": tier})
+        assert key_or_none(calm.key, context) == key_or_none(shaken.key, context)
+        assert calm.keyed_by(user, context.claims) is shaken.keyed_by(user, context.claims)
+        assert key_or_none(calm.address, user, session) == key_or_none(shaken.address, user, session)
+        without, decided = calm.decide(user, context.claims), shaken.decide(user, context.claims)
+        strictest = max((without.kind, *shaken.incidents), key=lambda kind: STRICTNESS[kind])
+        assert STRICTNESS[decided.kind] == STRICTNESS[strictest]
+        assert (decided.kind, decided.reason) in ((without.kind, without.reason), (decided.kind, "found"))
+        if not shaken.incidents:
+            assert decided.kind is without.kind
