@@ -25,6 +25,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         key: user key of the stream; a manager of another key refuses it.
         channel: channel within the user's streams.
         offset: place in the stream; 0 for a live publication that no stream keeps.
+        epoch: of the stream; empty for a live publication.
         text: the publication as JSON on one line, encoded once for all who get it.
         size: bytes of `text` in UTF-8.
     """
@@ -32,6 +33,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     key: str
     channel: str
     offset: int
+    epoch: str
     text: str
     size: int
 
@@ -43,18 +45,26 @@ class History(msgspec.Struct, frozen=True):
     publications: tuple[Publication, ...]
 
 
-class PublishResult(msgspec.Struct, frozen=True, gc=False):
-    """Where a publication went.
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """What became of a publish.
 
     Attributes:
-        position: of the publication; of the first one when `duplicate`.
-        duplicate: the idempotency key was seen before, nothing was published now.
+        epoch, offset: its position in the stream; empty and 0 while it is `queued`.
         connections: connections of this node that it was handed to.
+        duplicate: its idempotency key was used before, nothing was published now; the position is that of the first.
+        queued: it waits for the broker (degraded mode) and was delivered live. No broker says so.
     """
 
-    position: Position
-    duplicate: bool
+    epoch: str
+    offset: int
     connections: int
+    duplicate: bool = False
+    queued: bool = False
+
+    @property
+    def position(self) -> Position:
+        """Epoch and offset, to read on from there."""
+        return Position(self.offset, self.epoch)
 
 
 class StreamInfo(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +126,7 @@ class Broker(Protocol):
 
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
-    ) -> PublishResult:
+    ) -> Published:
         """Append to the stream and hand to its subscriber.
 
         The publication's text is `{"data":<data>,"info":<info>,"offset":<offset>}`, without `info` if that is empty. An

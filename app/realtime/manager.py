@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from app.realtime.auth_token import AuthToken, TokenIssuer
-from app.realtime.broker import Publication
+from app.realtime.broker import Publication, Published
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
 from app.realtime.protocol import Frame, frame, message_push, publication_push
-from app.realtime.publisher import Published, Publisher, channel_of
+from app.realtime.publisher import Publisher, channel_of
 from app.realtime.subscription import Subscription
 
 logger = logging.getLogger(__name__)

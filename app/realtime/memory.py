@@ -8,7 +8,7 @@ from app.realtime.broker import (
     BrokerError,
     History,
     Position,
-    PublishResult,
+    Published,
     StreamInfo,
     Subscriber,
     UnrecoverablePosition,
@@ -129,7 +129,7 @@ class MemoryBroker:
 
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
-    ) -> PublishResult:
+    ) -> Published:
         """See `Broker.publish`."""
         now = self._monotonic()
         if self._timer is None:
@@ -137,15 +137,15 @@ class MemoryBroker:
         if idempotency_key is not None:
             first = self._idempotency.find(key, (channel, idempotency_key), now)
             if first is not None:
-                return PublishResult(first, True, 0)
+                return Published(first.epoch, first.offset, 0, duplicate=True)
         stream = self._streams.find(key, channel, now)
         publication = self._streams.append(stream, data, info, now)
-        position = Position(publication.offset, stream.epoch)
         if idempotency_key is not None:
             # Before the delivery: should that fail, the publication is in the stream all the same.
-            self._idempotency.add(key, (stream.channel, idempotency_key), position, now)
+            self._idempotency.add(key, (stream.channel, idempotency_key), stream.position, now)
         subscriber = self._subscribers.get(key)
-        return PublishResult(position, False, 0 if subscriber is None else subscriber.deliver(publication))
+        connections = 0 if subscriber is None else subscriber.deliver(publication)
+        return Published(publication.epoch, publication.offset, connections)
 
     async def history(
         self, key: str, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False

@@ -5,33 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
-
 from app.realtime.backlog import Backlog, BacklogFull, Waiting
-from app.realtime.broker import Broker, Publication, StreamLimitExceeded, Subscriber
+from app.realtime.broker import Broker, Publication, Published, StreamLimitExceeded, Subscriber
 from app.realtime.envelope import Envelopes
 from app.realtime.identity import IdentityError, UserContext, check_id, encode_key, user_of
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
 from app.realtime.protocol import frame
 from app.realtime.subscription import Subscription, publication_text
-
-
-class Published(msgspec.Struct, frozen=True, gc=False):
-    """What became of a publish.
-
-    Attributes:
-        epoch, offset: its position in the stream; empty and 0 while it is `queued`.
-        connections: connections of this node that it was handed to.
-        duplicate: its idempotency key was used before; the position is that of the first one.
-        queued: it waits for the broker (degraded mode) and was delivered live.
-    """
-
-    epoch: str
-    offset: int
-    connections: int
-    duplicate: bool = False
-    queued: bool = False
 
 
 class Refused(Exception):
@@ -185,13 +166,12 @@ class Publisher(Generic[M]):
             raise Refused(f"emergency mode takes only {', '.join(sorted(self._critical_types))}", self._retry_after)
         if mode is ModeKind.DEGRADED or key in self._backlog:
             return self._wait(key, channel, data, info, idempotency_key)
-        result = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+        published = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
         self._metrics.published += 1
         self._unyielded += len(data)
         if self._unyielded > self._yield_bytes:
             await self._yield()
-        position = result.position
-        return Published(position.epoch, position.offset, result.connections, result.duplicate)
+        return published
 
     async def subscribe(self, manager: M) -> None:
         """From the return on, the manager gets what is published to its key.
@@ -279,7 +259,7 @@ class Publisher(Generic[M]):
         if local is None:
             return 0
         text = publication_text(data, info, 0)
-        return local.deliver(Publication(key, channel, 0, text, frame(text).size))
+        return local.deliver(Publication(key, channel, 0, "", text, frame(text).size))
 
     async def _flush(self, key: str, waiting: Waiting) -> int:
         """Publish one that waited; its offset, or 0 if it went nowhere."""
@@ -287,7 +267,7 @@ class Publisher(Generic[M]):
         if self._unyielded > self._yield_bytes:
             await self._yield()
         try:
-            result = await self._broker.publish(
+            published = await self._broker.publish(
                 key, waiting.channel, waiting.data, info=waiting.info, idempotency_key=waiting.idempotency_key
             )
         except StreamLimitExceeded:
@@ -295,7 +275,7 @@ class Publisher(Generic[M]):
             self._refused.labels("streams").inc()
             return 0
         self._metrics.published += 1
-        return 0 if result.duplicate else result.position.offset
+        return 0 if published.duplicate else published.offset
 
     def _deliver_waiting(self, key: str, seen_until: int) -> None:
         """A flush ended: what came while it ran and is left goes live now, as it would have."""

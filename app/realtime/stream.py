@@ -182,7 +182,7 @@ class Streams:
             text = f'{{"data":{data},"offset":{offset}}}'
         size = len(text) if text.isascii() else len(text.encode())
         # The stream's own names: many publications, one string.
-        publication = Publication(stream.user.key, stream.channel, offset, text, size)
+        publication = Publication(stream.user.key, stream.channel, offset, stream.epoch, text, size)
         stream.top = offset
         stream.expires = now + self._ttl
         self._recent[stream] = None

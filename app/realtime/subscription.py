@@ -94,12 +94,15 @@ class Subscription:
         self.expiry: Timer | None = None
 
     def deliver(self, publication: Publication, frame: Frame) -> None:
-        """Pass a publication on, hold it, or drop it as seen; a gap is reported."""
+        """Pass a publication on, hold it, or drop it as seen; a gap or another epoch is reported."""
         if self._state is not SubscriptionState.LIVE:
             self._hold(publication, frame)
             return
         offset = publication.offset
         if offset:
+            if publication.epoch != self.epoch:
+                self._outlet.lost_position(self)
+                return
             if offset <= self.offset:
                 return
             if offset != self.offset + 1:
@@ -141,7 +144,8 @@ class Subscription:
         held, self._held, self._held_size = self._held, [], 0
         seen, self._seen = self._seen, {}
         for publication, frame in held:
-            if publication.offset in seen and publication.offset == self.offset + 1:
+            known = publication.offset in seen and publication.epoch == self.epoch
+            if known and publication.offset == self.offset + 1:
                 self.offset += 1
             else:  # also what was seen behind a gap: the client must hear of the gap
                 self.deliver(publication, frame)

@@ -14,7 +14,7 @@ from app.realtime.broker import (
     History,
     Position,
     Publication,
-    PublishResult,
+    Published,
     StreamLimitExceeded,
     UnrecoverablePosition,
 )
@@ -304,7 +304,7 @@ async def test_unsubscribe_of_a_stranger_does_nothing(broker: Broker) -> None:
 
 async def test_a_subscriber_may_leave_and_publish_while_it_is_handed_something(broker: Broker) -> None:
     loop = asyncio.get_running_loop()
-    handed: asyncio.Future[asyncio.Task[PublishResult]] = loop.create_future()
+    handed: asyncio.Future[asyncio.Task[Published]] = loop.create_future()
 
     class Leaving(Inbox):
         def deliver(self, publication: Publication) -> int:

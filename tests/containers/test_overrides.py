@@ -8,7 +8,7 @@ import pytest
 from dependency_injector import providers
 
 from app.realtime import UserContext
-from app.realtime.broker import Broker, BrokerError, PublishResult
+from app.realtime.broker import Broker, BrokerError, Published
 from app.realtime.clock import Clock
 from app.realtime.memory import MemoryBroker
 from app.realtime.modes import ManagerMode, ModeKind
@@ -25,7 +25,7 @@ class FailingBroker(MemoryBroker):
 
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
-    ) -> PublishResult:
+    ) -> Published:
         raise BrokerError("it is not there")
 
 

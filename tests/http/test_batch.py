@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from app.realtime.broker import BrokerError, PublishResult
+from app.realtime.broker import BrokerError, Published
 from app.realtime.memory import MemoryBroker
 from app.testing import override
 from tests.clock import ManualClock
@@ -133,7 +133,7 @@ class PartlyBrokenBroker(MemoryBroker):
 
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
-    ) -> PublishResult:
+    ) -> Published:
         if key == "user:gone":
             raise BrokerError("swordfish")
         if key == "user:broken":

@@ -55,7 +55,9 @@ async def test_what_belongs_to_another_user_is_refused_counted_and_makes_the_nod
     async with serving() as gateway, gateway.connected("alice") as alice:
         manager = gateway.container.manager(UserContext(user_id="alice"))
         hand_over: dict[str, Callable[[], object]] = {
-            "publication": lambda: manager.deliver(Publication("user:bob", "#alice", 1, '{"data":1,"offset":1}', 30)),
+            "publication": lambda: manager.deliver(
+                Publication("user:bob", "#alice", 1, "epoch", '{"data":1,"offset":1}', 30)
+            ),
             "join": lambda: manager.notify("user:bob", "#alice", '{"push":{"channel":"#alice","join":{"info":{}}}}'),
         }
         with pytest.raises(ForeignPublication, match="'user:alice' refused what belongs to 'user:bob'"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dependency_injector import providers
 
-from app.realtime.broker import History, Position, PublishResult, Subscriber
+from app.realtime.broker import History, Position, Published, Subscriber
 from app.realtime.identity import user_of
 from app.realtime.memory import MemoryBroker
 from containers import GatewayContainer
@@ -152,7 +152,7 @@ class RecordedBroker(MemoryBroker):
 
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
-    ) -> PublishResult:
+    ) -> Published:
         """See `Broker.publish`. It is on record before any client can have it."""
         before = self.to_lose()
         result = await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key)

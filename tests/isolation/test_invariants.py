@@ -131,7 +131,7 @@ async def test_invariant_6_a_doubt_about_isolation_is_an_error_a_metric_and_neve
         await peer.connect("alice")
         manager = container.manager(ALICE)
         with pytest.raises(ForeignPublication, match="'user:alice' refused what belongs to 'user:bob'") as refused:
-            manager.deliver(Publication("user:bob", "#alice", 1, '{"data":"of bob"}', 17))
+            manager.deliver(Publication("user:bob", "#alice", 1, "epoch", '{"data":"of bob"}', 17))
         assert (refused.value.key, refused.value.foreign) == ("user:alice", "user:bob")
         with pytest.raises(ForeignPublication):
             manager.notify("user:bob", "#alice", '{"push":{}}')

@@ -64,7 +64,7 @@ async def test_health_tells_of_a_take_over(container: GatewayContainer) -> None:
         assert (isolation(response.json())["status"], isolation(response.json())["violations"]) == ("violated", 1)
         metrics = (await http.get("/metrics")).text
         assert 'bulkhead_isolation_violations_total{net="delivery"} 1.0' in metrics
-        assert bob.deliver(Publication("user:bob", "#bob", 1, "{}", 2)) == 0
+        assert bob.deliver(Publication("user:bob", "#bob", 1, "epoch", "{}", 2)) == 0
 
 
 async def test_health_tells_of_two_managers_of_one_user(container: GatewayContainer) -> None:

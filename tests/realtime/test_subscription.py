@@ -38,10 +38,10 @@ def subscription(*, join_leave: bool = False, hold_limit: int = 1000) -> tuple[S
     return made, outlet
 
 
-def deliver(to: Subscription, *offsets: int, text: str | None = None) -> None:
+def deliver(to: Subscription, *offsets: int, text: str | None = None, epoch: str = EPOCH) -> None:
     for offset in offsets:
         one = text or str(offset)
-        to.deliver(Publication("user:alice", "news", offset, one, len(one)), frame(one))
+        to.deliver(Publication("user:alice", "news", offset, epoch if offset else "", one, len(one)), frame(one))
 
 
 def test_what_comes_before_the_position_is_known_is_held_and_merged() -> None:
@@ -72,6 +72,35 @@ def test_a_gap_among_what_was_held_is_a_lost_position() -> None:
     deliver(one, 2, 4, 5)
     one.go_live(Position(1, EPOCH))
     assert (outlet.pushed, outlet.lost) == (["2"], 1)
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3, 5])
+def test_another_epoch_is_a_lost_position_whatever_the_offset(offset: int) -> None:
+    one, outlet = subscription()
+    one.go_live(Position(2, EPOCH))
+    deliver(one, offset, epoch="other")
+    deliver(one, 3)
+    assert (outlet.pushed, outlet.lost, one.offset) == ([], 1, 2)
+
+
+def test_an_epoch_counts_by_its_letters() -> None:
+    one, outlet = subscription()
+    one.go_live(Position(0, EPOCH * 2))
+    deliver(one, 1, epoch=f"{EPOCH}{EPOCH}")
+    assert (outlet.pushed, outlet.lost) == (["1"], 0)
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_another_epoch_among_what_was_held_is_a_lost_position(skipped: bool) -> None:
+    one, outlet = subscription()
+    one.go_live(Position(0, EPOCH))
+    one.hold()
+    deliver(one, 1)
+    deliver(one, 2, epoch="other")
+    if skipped:
+        one.skip(2)
+    one.release()
+    assert (outlet.pushed, outlet.lost, one.offset) == (["1"], 1, 1)
 
 
 def test_a_publication_without_an_offset_passes_and_moves_nothing() -> None:
@@ -189,7 +218,7 @@ def test_who_is_behind_the_top_has_missed_something(top: Position, before: int, 
 
 
 def history(top: int, *offsets: int) -> History:
-    return History(Position(top, EPOCH), tuple(Publication("k", "news", offset, "{}", 2) for offset in offsets))
+    return History(Position(top, EPOCH), tuple(Publication("k", "news", offset, EPOCH, "{}", 2) for offset in offsets))
 
 
 @pytest.mark.parametrize(

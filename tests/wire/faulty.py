@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from dependency_injector import providers
 
-from app.realtime.broker import Broker, History, Position, Publication, PublishResult, StreamInfo, Subscriber
+from app.realtime.broker import Broker, History, Position, Publication, Published, StreamInfo, Subscriber
 from containers import GatewayContainer
 
 Fault = Callable[[], Awaitable[None]]
@@ -52,7 +52,7 @@ class FaultyBroker:
 
     async def publish(
         self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
-    ) -> PublishResult:
+    ) -> Published:
         """See `Broker`."""
         return await self._around(
             "publish",
