@@ -1,9 +1,10 @@
-"""What operators may do: look at users, end their connections, set modes, and stop the gateway."""
+"""What reaches living managers: operators who look at users, end connections and set modes, incidents, and the stop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -15,6 +16,8 @@ from app.realtime.manager import UserManager
 from app.realtime.modes import ModeKind, ModePolicy, SessionRequired
 from app.realtime.publisher import Publisher
 from app.realtime.violation import IsolationViolation
+
+logger = logging.getLogger(__name__)
 
 # While it works through many managers, the event loop gets a turn after so many.
 BATCH = 200
@@ -117,18 +120,59 @@ class Control:
         else:
             managers = self._managers(user_id)
             self._policy.set_for_user(user_id, kind)
+        return await self._refresh(managers)
+
+    async def refresh_modes(self) -> int:
+        """Give every manager the mode that the policy has for it now, in batches, and publish what waits no longer.
+
+        Returns, Raises: as `set_mode`.
+        """
+        return await self._refresh(self._lifecycle.living())
+
+    async def broker_lost(self, reason: str) -> None:
+        """The broker cannot be reached: all are degraded until `broker_restored`, but for those in emergency.
+
+        Args:
+            reason: for the log; clients are told no more than `broker lost`.
+        """
+        logger.warning("broker lost: %s", reason)
+        self._policy.set_incident(ModeKind.DEGRADED, "broker lost")
+        await self._take_modes(self._lifecycle.living())
+
+    async def broker_restored(self) -> None:
+        """The broker is back: managers return to their modes, and what waited goes out.
+
+        Raises:
+            BrokerError: it went away again; what is left waits on.
+        """
+        logger.warning("broker restored")
+        self._policy.clear_incident(ModeKind.DEGRADED)
+        await self._take_modes(self._lifecycle.living())
+        await self._flush()
+
+    async def _refresh(self, managers: Iterable[UserManager]) -> int:
+        changed, violation = await self._take_modes(managers)
+        await self._flush()
+        if violation is not None:
+            raise violation
+        return changed
+
+    async def _take_modes(self, managers: Iterable[UserManager]) -> tuple[int, IsolationViolation | None]:
+        """Managers that changed, and the last one's error that was refused its mode; it is counted and logged."""
         changed, refused = 0, None
         for number, manager in enumerate(managers, 1):
             try:
                 changed += self._apply(manager)
             except IsolationViolation as violation:
-                refused = violation.key, violation.net  # not the error, whose traceback holds the manager
+                # Another error, as the traceback of this one holds the manager.
+                refused = IsolationViolation(violation.key, violation.net)
             if number % BATCH == 0:
                 await asyncio.sleep(0)
-        await self._publisher.flush_all()
-        if refused is not None:
-            raise IsolationViolation(*refused)
-        return changed
+        return changed, refused
+
+    async def _flush(self) -> None:
+        if ModeKind.DEGRADED not in self._policy.incidents:
+            await self._publisher.flush_all()
 
     async def drain(self, seconds: float) -> int:
         """Take no new connections and end all with 3001, spread out so that they do not all come back at once.

@@ -267,11 +267,15 @@ class UserManager:
     def refresh_mode(self) -> bool:
         """Take a new mode object if another kind holds now, and tell the clients; whether it changed.
 
+        If only the reason is another one, clients are not told.
+
         Raises:
             IsolationViolation: the new one is another manager's; this one keeps the mode it has.
         """
         mode = self._make_mode(self.context, self.key)
         if mode.kind is self._mode.kind:
+            if mode.reason != self._mode.reason:
+                self._mode = mode
             return False
         self._mode = mode
         self.record.append("mode_changed", self.key, mode.kind.value)

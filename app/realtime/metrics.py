@@ -29,6 +29,7 @@ class Metrics(Collector):
         self.connections = Gauge("bulkhead_connections", "Connections that are open.", registry=self.registry)
         self.queued = counter("queued_publications", "Publishes that wait, or waited, for the broker.")
         self.refused = counter("refused_publications", "Publishes that were refused.", "reason")
+        self.failed = counter("failed_publications", "Publishes that ended in an error of the broker.")
         self.commands = counter("commands", "Commands of clients.", "method")
         self.errors = counter("errors", "Commands that were answered with an error.", "code")
         self.disconnects = counter("disconnects", "Connections that the server ended.", "code")

@@ -161,12 +161,21 @@ class Publisher(Generic[M]):
             Refused: emergency mode and the type is not critical, or degraded mode and the backlog is full.
             BrokerError: the broker cannot be reached.
         """
-        if mode is ModeKind.EMERGENCY and type_ not in self._critical_types:
-            self._refused.labels("emergency").inc()
-            raise Refused(f"emergency mode takes only {', '.join(sorted(self._critical_types))}", self._retry_after)
-        if mode is ModeKind.DEGRADED or key in self._backlog:
+        waits = mode is ModeKind.DEGRADED
+        if mode is ModeKind.EMERGENCY:
+            if type_ not in self._critical_types:
+                self._refused.labels("emergency").inc()
+                raise Refused(f"emergency mode takes only {', '.join(sorted(self._critical_types))}", self._retry_after)
+            waits = ModeKind.DEGRADED in self._policy.incidents
+        if waits or key in self._backlog:
             return self._wait(key, channel, data, info, idempotency_key)
-        published = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+        try:
+            published = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+        except StreamLimitExceeded:
+            raise
+        except Exception:
+            self._metrics.failed.inc()
+            raise
         self._metrics.published += 1
         self._unyielded += len(data)
         if self._unyielded > self._yield_bytes:
