@@ -60,7 +60,8 @@ class Gateway:
         broker = self._container.broker()
         await broker.start()
         try:
-            yield
+            async with self._container.emergency().running():
+                yield
         finally:
             try:
                 await self._container.control().drain(0)

@@ -66,9 +66,8 @@ def render() -> str:
     """Give the page, in Markdown."""
     schema = Settings.model_json_schema()
     fields = {name: _resolve(field, schema) for name, field in schema["properties"].items()}
-    sections = {name: field for name, field in fields.items() if "properties" in field}
     lines = [INTRODUCTION, "## General", "", *_table("", fields)]
-    for name, section in sections.items():
+    for name, section in _sections(fields, schema):
         lines += ["", f"## `{name}`", section["description"], "", *_table(f"{name}.", section["properties"])]
     rule = schema["$defs"]["ModeRule"]
     lines += ["", "## A rule of `mode_rules`", rule["description"], "", "| name | value | meaning |", "|---|---|---|"]
@@ -84,6 +83,17 @@ def main() -> None:
 def _resolve(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     found: Mapping[str, Any] = schema["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
     return found
+
+
+def _sections(
+    fields: Mapping[str, Mapping[str, Any]], schema: Mapping[str, Any], within: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each section by its path, and those within it after it."""
+    for name, field in fields.items():
+        if "properties" in field:
+            inner = {key: _resolve(value, schema) for key, value in field["properties"].items()}
+            yield f"{within}{name}", {**field, "properties": inner}
+            yield from _sections(inner, schema, f"{within}{name}.")
 
 
 def _table(section: str, fields: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -135,6 +135,29 @@ class ChannelSettings(Section):
     position_check: PositiveSeconds = Field(40, description="Seconds between checks of a subscription's position.")
 
 
+class EmergencySettings(Section):
+    """When the gateway enters emergency by itself, and when it leaves. A rule at 0 is off, and by default all are."""
+
+    memory_bytes: Annotated[int, Field(ge=0)] = Field(0, description="Resident memory of the process; more: emergency.")
+    queue_bytes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Bytes that wait for all connections and, in degraded mode, for the broker; more: emergency."
+    )
+    error_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0, description="Share of publishes and commands that end in an internal error; more: emergency."
+    )
+    error_seconds: PositiveSeconds = Field(60, description="Seconds over which that share is taken.")
+    error_samples: PositiveInt = Field(100, description="Publishes and commands below which it counts as 0.")
+    leave_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        0.8, description="Share of its limit below which everything must be for the emergency to end."
+    )
+    leave_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        30, description="Seconds for which it must be so without a break."
+    )
+    check_interval: Annotated[float, Field(ge=0.01, allow_inf_nan=False)] = Field(
+        1, description="Seconds from one look at all of this to the next."
+    )
+
+
 class ModeSettings(Section):
     """How degraded and emergency behave."""
 
@@ -145,6 +168,7 @@ class ModeSettings(Section):
     buffer_bytes_per_user: PositiveInt = Field(1024 * 1024, description="Bytes that wait in degraded mode, of one key.")
     retry_after: PositiveInt = Field(5, description="Seconds in `Retry-After` of a refused publish.")
     max_user_modes: PositiveInt = Field(10_000, description="Users for whom an operator may set a mode.")
+    emergency: EmergencySettings = EmergencySettings()
 
 
 class LifecycleSettings(Section):

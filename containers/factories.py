@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Protocol
 
+import psutil
+
 from app.realtime.auth_token import AuthToken, TokenIssuer
 from app.realtime.authentication import Authenticator, KeySet, KeySource, RemoteKeySet, StaticKey
 from app.realtime.backlog import Backlog
@@ -15,6 +17,7 @@ from app.realtime.broker import Broker
 from app.realtime.clock import Clock
 from app.realtime.connection import ConnectionOptions
 from app.realtime.control import Control
+from app.realtime.emergency import EmergencyOptions, EmergencyWatch
 from app.realtime.envelope import Envelopes
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
@@ -284,6 +287,29 @@ def control(
 ) -> Control:
     """What operators work with."""
     return Control(policy=policy, lifecycle=lifecycle, publisher=publisher, broker=broker, peek=managers.peek)
+
+
+def emergency(
+    settings: Settings,
+    clock: Clock,
+    policy: ModePolicy,
+    control: Control,
+    lifecycle: LifecycleLog[UserManager],
+    backlog: Backlog,
+    metrics: Metrics,
+) -> EmergencyWatch:
+    """What looks for emergencies by rule."""
+    process = psutil.Process()
+    return EmergencyWatch(
+        options=EmergencyOptions(**settings.modes.emergency.model_dump()),
+        clock=clock,
+        policy=policy,
+        control=control,
+        lifecycle=lifecycle,
+        backlog=backlog,
+        metrics=metrics,
+        memory=lambda: process.memory_info().rss,
+    )
 
 
 def probes() -> Mapping[str, tuple[tuple[UserContext], tuple[UserContext]]]:

@@ -103,7 +103,18 @@ class GatewayContainer(containers.DeclarativeContainer):
     # The proof's: for each `PerKey`, the arguments of calls for two users that nobody can be.
     probes = providers.Callable(factories.probes)
 
-    # The operators'.
+    # The operators', and what acts in their place.
     control = Shared(
         factories.control, policy, lifecycle, publisher, broker, manager.provider, reason="never reached from a manager"
+    )
+    emergency = Shared(
+        factories.emergency,
+        settings,
+        clock,
+        policy,
+        control,
+        lifecycle,
+        backlog,
+        metrics,
+        reason="never reached from a manager; reads sizes and counts",
     )

@@ -59,13 +59,13 @@ class Commands:
                 self._reply(command, "unsubscribe", Empty())
             case Command(sub_refresh=SubRefreshRequest() as request):
                 self._reply(command, "sub_refresh", await self._sub_refresh(request))
+            case Command(publish=PublishRequest() as request):
+                await self._publish(request)
+                self._reply(command, "publish", Empty())
             case _ if self._session.manager.mode.kind is ModeKind.EMERGENCY:
                 raise CommandError(ErrorCode.EMERGENCY)
             case Command(subscribe=SubscribeRequest() as request):
                 await self._subscribe(command, request)
-            case Command(publish=PublishRequest() as request):
-                await self._publish(request)
-                self._reply(command, "publish", Empty())
             case Command(history=HistoryRequest() as request):
                 self._reply(command, "history", await self._history(request))
             case Command(presence=ChannelRequest() as request):

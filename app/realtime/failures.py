@@ -7,7 +7,7 @@ import logging
 from app.realtime.authentication import ExpiredToken, InvalidToken
 from app.realtime.broker import StreamLimitExceeded, UnrecoverablePosition
 from app.realtime.codes import CommandError, ErrorCode
-from app.realtime.publisher import Refused
+from app.realtime.publisher import Refused, RefusedInEmergency
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ def command_error(error: Exception) -> CommandError:
             return CommandError(ErrorCode.TOKEN_EXPIRED)
         case InvalidToken():
             return CommandError(ErrorCode.PERMISSION_DENIED, f"permission denied: {error.why}")
+        case RefusedInEmergency():
+            return CommandError(ErrorCode.EMERGENCY)
         case Refused():
             return CommandError(ErrorCode.TOO_MANY_REQUESTS, str(error))
         case StreamLimitExceeded():

@@ -6,6 +6,7 @@ import itertools
 import sys
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from functools import partial
 from operator import length_hint
 from typing import Any, Generic, Protocol, TypeVar
@@ -110,7 +111,15 @@ class LifecycleLog(Generic[T]):
 
     def living(self) -> list[T]:
         """The managers that live now. Holding the list keeps them alive."""
-        return [manager for ref in list(self._living.values()) if (manager := ref()) is not None]
+        return list(self.each())
+
+    def each(self) -> Iterator[T]:
+        """The managers that live now, one after the other: only the last one given is kept alive."""
+        for ref in list(self._living.values()):
+            manager = ref()
+            if manager is not None:
+                yield manager
+            del manager
 
     def __len__(self) -> int:
         """How many managers live."""

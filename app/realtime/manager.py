@@ -27,6 +27,10 @@ class Connection(Protocol):
     def id(self) -> str:
         """Client id."""
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait for its client."""
+
     def tell(self, frame: Frame) -> None:
         """Queue a message to the client, once it is connected."""
 
@@ -59,6 +63,11 @@ class ConnectionTable:
     def __iter__(self) -> Iterator[Connection]:
         """The connections; the table may change meanwhile."""
         return iter(tuple(self._connections.values()))
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait for all clients."""
+        return sum([connection.queued_bytes for connection in self._connections.values()])
 
     def add(self, connection: Connection) -> None:
         """Take a connection.

@@ -9,6 +9,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from app.realtime.codes import DisconnectCode, ErrorCode
+
 
 class Metrics(Collector):
     """The metrics of one gateway, in a registry of its own, so that several gateways in one process keep apart.
@@ -33,6 +35,10 @@ class Metrics(Collector):
         self.commands = counter("commands", "Commands of clients.", "method")
         self.errors = counter("errors", "Commands that were answered with an error.", "code")
         self.disconnects = counter("disconnects", "Connections that the server ended.", "code")
+        self.emergency = Gauge(
+            "bulkhead_emergency", "1 while a rule holds the gateway in emergency mode.", registry=self.registry
+        )
+        self.emergencies = counter("emergencies", "Emergencies that a rule declared.", "rule")
         self.audits = counter("isolation_audit_passes", "Audits of all managers.")
         self.audit_findings = Gauge(
             "bulkhead_isolation_audit_findings",
@@ -63,11 +69,24 @@ class Metrics(Collector):
 
     def violation_count(self) -> int:
         """Doubts about isolation since the start."""
-        return int(
-            sum(
-                sample.value
-                for metric in self.violations.collect()
-                for sample in metric.samples
-                if sample.name.endswith("_total")
-            )
-        )
+        return int(_total(self.violations))
+
+    def attempts(self) -> int:
+        """Publishes and commands since the start; a publish of a client is both."""
+        return int(self.published + _total(self.failed) + _total(self.commands))
+
+    def failures(self) -> int:
+        """How many of the attempts ended in an error of the broker, or one that nobody foresaw."""
+        internal = _total(self.errors, code=str(ErrorCode.INTERNAL.code))
+        broken_off = _total(self.disconnects, code=str(DisconnectCode.INTERNAL_SERVER_ERROR.code))
+        return int(_total(self.failed) + internal + broken_off)
+
+
+def _total(counter: Counter, **labels: str) -> float:
+    """The sum of a counter, over what has these labels."""
+    return sum(
+        sample.value
+        for metric in counter.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and labels.items() <= sample.labels.items()
+    )

@@ -30,6 +30,10 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
+class RefusedInEmergency(Refused):
+    """The user is in emergency mode and the event's type is not critical."""
+
+
 class LocalManager(Subscriber, Protocol):
     """The manager of a user key in this process, as the publisher sees it."""
 
@@ -165,7 +169,8 @@ class Publisher(Generic[M]):
         if mode is ModeKind.EMERGENCY:
             if type_ not in self._critical_types:
                 self._refused.labels("emergency").inc()
-                raise Refused(f"emergency mode takes only {', '.join(sorted(self._critical_types))}", self._retry_after)
+                critical = ", ".join(sorted(self._critical_types))
+                raise RefusedInEmergency(f"emergency mode takes only {critical}", self._retry_after)
             waits = ModeKind.DEGRADED in self._policy.incidents
         if waits or key in self._backlog:
             return self._wait(key, channel, data, info, idempotency_key)

@@ -55,6 +55,11 @@ class Session:
         self._unsent = 0  # bytes of recoveries that the answer to `connect` will carry
         self.info = client_info(identity.context.subject, client, identity.info)
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait for the client."""
+        return self._outbound.size
+
     def push(self, frame: Frame) -> None:
         """Queue a frame; a client too slow for it is disconnected, and nobody waits for it."""
         if not self._outbound.put(frame):

@@ -17,7 +17,7 @@ from providers import Fresh, PerKey, Shared
 
 SHARED = frozenset(
     {"settings", "clock", "metrics", "token_issuer", "policy", "keys", "lifecycle", "broker", "backlog"}
-    | {"authenticator", "publisher", "services", "control", "claims", "next_mode"}
+    | {"authenticator", "publisher", "services", "control", "claims", "next_mode", "emergency"}
 )
 FRESH = frozenset({"mode", "auth_token", "connections", "lifecycle_record", "new_manager", "connection"})
 

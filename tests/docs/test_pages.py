@@ -91,8 +91,9 @@ def test_verbs_and_settings_exist(page: Path) -> None:
     paths = setting_paths()
     variables = {env_name(path) for path in paths}
     assert set(re.findall(r"\bBULKHEAD_[A-Z_]+", text)) <= variables
-    sections = "|".join({path.partition(".")[0] for path in paths if "." in path})
-    assert set(re.findall(rf"`((?:{sections})\.[a-z_]+)`", text)) <= {*paths, "config.settings"}
+    sections = {path.rpartition(".")[0] for path in paths if "." in path}
+    named = re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_.]+)`", text)
+    assert set(named) <= {*paths, *sections, "config.settings"}
 
 
 @pytest.mark.parametrize(("page", "part"), generate.SECTIONS)

@@ -195,6 +195,7 @@ async def test_in_emergency_commands_get_a_temporary_error_and_the_connection_st
             error = await alice.error(method, request)
             assert (error["code"], error["temporary"]) == (1503, True), method
         assert await metric(api, "bulkhead_errors_total", code="1503") == len(commands)
+        assert await metric(api, "bulkhead_refused_publications_total", reason="emergency") == 1
         await alice.result("unsubscribe", {"channel": "news"})
         await set_mode(api, None)
         assert told(await alice.push()) == ("unified", "default")
