@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("tests.engine.fixtures",)
+
 NODE_FOLDER = Path(__file__).parent / "node"
 
 

@@ -1,22 +1,23 @@
-"""A gateway in a process of its own, a browser, and a line between them that can be cut."""
+"""A gateway in a process of its own, a browser, and a line between them."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.async_api import Browser, async_playwright
+
+from tests.line import Line, line_to
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 API_KEY = "browser-tests-api-key"
@@ -36,12 +37,6 @@ class Server:
     def api(self) -> httpx.AsyncClient:
         """The API of back ends."""
         return httpx.AsyncClient(base_url=self.url, headers={"X-API-Key": API_KEY}, timeout=10)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -115,51 +110,8 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
         await launched.close()
 
 
-class Line:
-    """A TCP line to a server. Cut, it drops what is open and takes nothing new."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._port = free_port()
-        self._listener: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    async def mend(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-
-    async def cut(self) -> None:
-        assert self._listener is not None
-        self._listener.close()
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-        await self._listener.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
-        self._writers |= {writer, far_writer}
-        try:
-            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
-        finally:
-            self._writers -= {writer, far_writer}
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            try:
-                while data := await reader.read(65536):
-                    writer.write(data)
-                    await writer.drain()
-            except ConnectionError:
-                pass
-
-
 @pytest.fixture
 async def line(server: Server) -> AsyncIterator[Line]:
     """A line to the shared server, whole at first."""
-    line = Line(server)
-    await line.mend()
-    yield line
-    await line.cut()
+    async with line_to(server.port) as line:
+        yield line

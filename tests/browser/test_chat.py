@@ -10,7 +10,8 @@ from playwright.async_api import Browser, Page, expect
 
 from app.tokens import issue_token
 from config.settings import AuthSettings
-from tests.browser.conftest import HMAC_SECRET, Line, Server
+from tests.browser.conftest import HMAC_SECRET, Server
+from tests.line import Line
 
 pytestmark = pytest.mark.browser
 
@@ -134,13 +135,13 @@ async def test_a_tab_that_lost_its_connection_shows_what_it_missed_once_and_in_o
     await sign_in(steady, "erin")
     await say(steady, "1 + 2 + 3 + 4 + 5")
     await expect(lossy.locator("[data-type=token]").first).to_be_visible()
-    await line.cut()
+    line.cut()
     await has_state(lossy, "reconnecting")
     await say(steady, "6 * 7")
     await answered(steady, 2)
     await expect(lossy.get_by_test_id("threads")).not_to_contain_text("6 * 7")
 
-    await line.mend()
+    await line.heal()
     await answered(lossy, 2)
     await has_state(lossy, "connected")
     shown = await events(lossy)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.docs.pages import ROOT, Block
+from tests.ports import free_port
 
 PATIENCE = 20.0  # seconds for a command, a start, or lines to appear
 WEBSOCKET = 'globalThis.WebSocket ??= require("ws");\n'  # what browsers have, and Node.js before 22 lacks
@@ -150,10 +150,3 @@ def shape(value: Any) -> Any:
             return [shape(item) for item in value]
         case _:
             return type(value).__name__
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port

@@ -39,7 +39,12 @@ def run_without_programs(folder: Path, fixture: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fixture", "remedy"), [("chromium", "apt-get install chromium"), ("node_modules", "apt-get install nodejs npm")]
+    ("fixture", "remedy"),
+    [
+        ("chromium", "apt-get install chromium"),
+        ("node_modules", "apt-get install nodejs npm"),
+        ("server_program", "apt-get install redis-server"),
+    ],
 )
 def test_a_missing_program_skips_its_tests_with_the_remedy_and_fails_them_in_ci(
     tmp_path: Path, fixture: str, remedy: str

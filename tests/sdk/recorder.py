@@ -10,7 +10,7 @@ from typing import Any
 from centrifuge import Client, ClientEventHandler, Subscription, SubscriptionEventHandler
 
 from tests.gateway import SECONDS, RunningGateway
-from tests.sdk.line import Line
+from tests.line import Line
 
 
 class Recorder(ClientEventHandler):

@@ -17,7 +17,7 @@ from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.manager import UserManager
 from app.realtime.rpc import RPCError
 from tests.gateway import RunningGateway, build_container, eventually, serving, token
-from tests.sdk.line import line_to
+from tests.line import line_to
 
 pytestmark = pytest.mark.node
 
@@ -155,7 +155,7 @@ async def test_connect_events_publish_history_presence_join_and_rpc(node: str, n
 async def test_what_was_missed_while_a_connection_was_lost_comes_once_and_in_order(
     node: str, node_modules: Path, loss: str
 ) -> None:
-    async with serving() as gateway, line_to(gateway) as line:
+    async with serving() as gateway, line_to(gateway.port) as line:
         setup = {"token": token("alice"), "subscriptions": {"news": {"recoverable": True}}}
         async with node_client(node, node_modules, line.websocket_url, **setup) as client:
             await client.wait("subscribed")
@@ -165,7 +165,7 @@ async def test_what_was_missed_while_a_connection_was_lost_comes_once_and_in_ord
             await client.wait("publication")
             await client.wait("sub publication")
             if loss == "socket":
-                line.cut()
+                line.drop()
             else:
                 disconnect(gateway, DisconnectCode.FORCE_RECONNECT)
             await publish(gateway, 2, 3)

@@ -14,7 +14,7 @@ from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.manager import UserManager
 from app.realtime.rpc import RPCError
 from tests.gateway import RunningGateway, build_container, eventually, serving, token
-from tests.sdk.line import line_to
+from tests.line import line_to
 from tests.sdk.recorder import device
 from tests.wire.faulty import make_faulty
 
@@ -54,7 +54,7 @@ async def test_pretty_printed_json_arrives_whole() -> None:
 
 @pytest.mark.parametrize("loss", ["socket", "3000", "3008", "3011", "3012"])
 async def test_what_was_missed_while_a_connection_was_lost_comes_once_and_in_order(loss: str) -> None:
-    async with serving() as gateway, line_to(gateway) as line, device(line, token=token("alice")) as one:
+    async with serving() as gateway, line_to(gateway.port) as line, device(line, token=token("alice")) as one:
         await one.recorder.wait("subscribed")
         await one.subscribe("news", recoverable=True)
         await publish(gateway, 1)
@@ -62,7 +62,7 @@ async def test_what_was_missed_while_a_connection_was_lost_comes_once_and_in_ord
         await one.recorder.wait("publication")
         await one.recorder.wait("sub publication")
         if loss == "socket":
-            line.cut()
+            line.drop()
         else:
             disconnect(gateway, next(code for code in DisconnectCode if str(code.code) == loss))
         await publish(gateway, 2, 3)

@@ -1,0 +1,111 @@
+"""A TCP line to a server on this machine that can be disturbed.
+
+async with line_to(gateway.port) as line:
+    ...                # connect to line.port instead
+    line.drop()        # what is open is reset; new connections are carried
+    line.cut()         # what is open is reset; new connections are refused
+    line.hang()        # nothing passes, and nobody is told
+    await line.heal()  # all is well; what waited while it hung goes on its way
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+from tests.ports import free_port
+
+
+class Line:
+    """Carries bytes from `port` to a server and back."""
+
+    def __init__(self, server_port: int) -> None:
+        """Refuses connections until it is healed for the first time."""
+        self.port = free_port()
+        self._server_port = server_port
+        self._listener: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._carried: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Where browsers go, through this line."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def websocket_url(self) -> str:
+        """Where SDKs connect, through this line."""
+        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+
+    def drop(self) -> None:
+        """Reset every connection."""
+        for task in self._carried:
+            task.cancel()
+
+    def cut(self) -> None:
+        """Reset every connection and refuse new ones."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self.drop()
+
+    def hang(self) -> None:
+        """Let nothing pass, ends of connections neither; new connections are accepted, and get no answer."""
+        self._flowing.clear()
+
+    async def heal(self) -> None:
+        """Carry everything again. What was sent while the line hung arrives late, as after a short loss of packets."""
+        self._flowing.set()
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+
+    async def close(self) -> None:
+        """End everything."""
+        self.cut()
+        await asyncio.gather(*self._carried, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._carry(reader, writer))
+        self._carried.add(task)
+        task.add_done_callback(self._carried.discard)
+        task.add_done_callback(lambda _: _reset(writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._flowing.wait()
+        with contextlib.suppress(ConnectionError):
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+            try:
+                await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+            finally:
+                _reset(far_writer)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+            await self._flowing.wait()
+        writer.close()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    if writer.is_closing():
+        return  # what it still has to send may go
+    no_linger = struct.pack("ii", 1, 0)  # closing then sends RST, and not FIN as after a proper end
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+    writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def line_to(server_port: int) -> AsyncIterator[Line]:
+    """A line that is whole, until the block ends."""
+    line = Line(server_port)
+    await line.heal()
+    try:
+        yield line
+    finally:
+        await line.close()
