@@ -11,6 +11,7 @@ from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.manager import ConnectionTable, UserManager
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
+from app.realtime.outbound import Turn
 from app.realtime.services import Services
 from config import load_settings
 from containers import factories
@@ -62,6 +63,7 @@ class GatewayContainer(containers.DeclarativeContainer):
         publisher=publisher,
         authenticator=authenticator,
         rpc=rpc,
+        turn=Shared(Turn, reason="holds queues until the end of a turn of the event loop"),
         reason="a tuple of shared parts",
     )
 

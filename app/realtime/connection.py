@@ -106,7 +106,7 @@ class ClientConnection:
     ) -> None:
         """Opened, with the time to authenticate not yet running."""
         self.id = str(uuid.uuid4())
-        self.outbound = OutboundQueue(options.queue_bytes)
+        self.outbound = OutboundQueue(options.queue_bytes, services.turn)
         self._options = options
         self._services = services
         self._managers = managers

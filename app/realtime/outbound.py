@@ -30,6 +30,34 @@ class QueueState(Enum):
     ENDED = auto()
 
 
+# Names are found several times as fast as members of an enum class, and these are looked for with every event.
+UNOPENED, IDLE, DUE, BLOCKED, ENDED = QueueState
+
+
+class Turn:
+    """The queues that are due in this turn of the event loop: one call at its end writes them all."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        """Nothing is due."""
+        self._due: list[OutboundQueue] = []
+
+    def add(self, queue: OutboundQueue, loop: asyncio.AbstractEventLoop) -> None:
+        """Let a queue be written at the end of the turn. Every queue of a turn is of the same loop."""
+        if not self._due:
+            loop.call_soon(self._end, loop)
+        self._due.append(queue)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        due, self._due = self._due, []
+        for queue in due:
+            try:
+                queue.flush()
+            except Exception as error:  # noqa: BLE001 - whatever befell one client must not keep others waiting
+                loop.call_exception_handler({"message": "a queue could not be written", "exception": error})
+
+
 class OutboundQueue:
     """Frames on their way to one client, bounded in bytes, including those being written.
 
@@ -40,6 +68,7 @@ class OutboundQueue:
 
     Args:
         limit: bytes that may wait.
+        turn: where it says that something waits.
     """
 
     __slots__ = (
@@ -53,17 +82,19 @@ class OutboundQueue:
         "_size",
         "_state",
         "_task",
+        "_turn",
         "_writing",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, turn: Turn) -> None:
         """Start empty, for frames to wait until there is a transport."""
         self._limit = limit
+        self._turn = turn
         # A list: nearly always empty or of one, for which a deque would take ten times the memory.
         self._frames: list[Frame] = []
         self._size = 0
         self._writing = 0
-        self._state = QueueState.UNOPENED
+        self._state = UNOPENED
         self._closed = False
         self._end: Callable[[], Write] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -83,7 +114,7 @@ class OutboundQueue:
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._failed = failed
-        self._state = QueueState.IDLE
+        self._state = IDLE
         self._make_due()
 
     def put(self, frame: Frame) -> bool:
@@ -95,7 +126,8 @@ class OutboundQueue:
             return False
         self._size = size
         self._frames.append(frame)
-        self._make_due()
+        if self._state is IDLE:
+            self._make_due()
         return True
 
     def close(self, end: Callable[[], Write], *, drop: bool) -> None:
@@ -115,20 +147,21 @@ class OutboundQueue:
         """Write nothing any more: the transport is gone. Called once, at the end."""
         if self._task is not None:
             self._task.cancel()
-        if self._state is not QueueState.UNOPENED:
+        if self._state is not UNOPENED:
             del self._send, self._failed  # the transport, and whoever owns this: no cycle may keep them
         self._stop()
 
     def _make_due(self) -> None:
-        if self._state is QueueState.IDLE:
-            self._state = QueueState.DUE
-            self._loop.call_soon(self._flush)
+        if self._state is IDLE:
+            self._state = DUE
+            self._turn.add(self, self._loop)
 
-    def _flush(self) -> None:
-        while self._state is QueueState.DUE:
+    def flush(self) -> None:
+        """Write what waits, unless the transport is full."""
+        while self._state is DUE:
             write = self._next()
             if write is None:
-                self._state = QueueState.ENDED if self._closed else QueueState.IDLE
+                self._state = ENDED if self._closed else IDLE
                 return
             try:
                 waits_for = write.send(None)
@@ -138,7 +171,7 @@ class OutboundQueue:
             except Exception:  # noqa: BLE001 - whatever a server raises when the client is gone
                 self._fail()
             else:
-                self._state = QueueState.BLOCKED
+                self._state = BLOCKED
                 self._task = self._loop.create_task(self._finish(_Begun(write, waits_for)))
 
     def _next(self) -> Write | None:
@@ -170,18 +203,18 @@ class OutboundQueue:
         self._size -= self._writing
         self._writing = 0
         self._task = None
-        self._state = QueueState.DUE
-        self._flush()
+        self._state = DUE
+        self.flush()
 
     def _fail(self) -> None:
-        if self._state is not QueueState.ENDED:  # or it was aborted, and there is nobody to tell
+        if self._state is not ENDED:  # or it was aborted, and there is nobody to tell
             self._stop()
             self._failed()
 
     def _stop(self) -> None:
         self._closed = True
         self._end = None
-        self._state = QueueState.ENDED
+        self._state = ENDED
         self._frames.clear()
 
 

@@ -11,6 +11,7 @@ from app.realtime.authentication import Authenticator
 from app.realtime.broker import Broker
 from app.realtime.clock import Clock
 from app.realtime.manager import UserManager
+from app.realtime.outbound import Turn
 from app.realtime.publisher import Publisher
 from app.realtime.rpc import RPCHandler
 
@@ -38,3 +39,4 @@ class Services(NamedTuple):
     publisher: Publisher[UserManager]
     authenticator: Authenticator
     rpc: Mapping[str, RPCHandler]
+    turn: Turn

@@ -184,9 +184,11 @@ class Streams:
         # The stream's own names: many publications, one string.
         publication = Publication(stream.user.key, stream.channel, offset, stream.epoch, text, size)
         stream.top = offset
+        if stream.expires == inf:
+            self._recent[stream] = None
+        else:
+            self._recent.move_to_end(stream)
         stream.expires = now + self._ttl
-        self._recent[stream] = None
-        self._recent.move_to_end(stream)
         self._keep(stream, publication)
         return publication
 
@@ -249,10 +251,10 @@ class Streams:
             kept = stream.publications
         if not isinstance(kept, deque):
             kept = stream.publications = deque()
-        kept.append(publication)
-        user.kept[stream] = None
-        if len(user.kept) > 1:
+            user.kept[stream] = None
+        elif len(user.kept) > 1:
             user.kept.move_to_end(stream)
+        kept.append(publication)
         stream.weight += added
         user.weight += added
         self.bytes += added

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.realtime.outbound import MESSAGE_BYTES, OutboundQueue
+from app.realtime.outbound import MESSAGE_BYTES, OutboundQueue, Turn
 from app.realtime.protocol import Frame, frame
 
 
@@ -57,7 +57,7 @@ class Transport:
 @asynccontextmanager
 async def opened(limit: int = 1000) -> AsyncIterator[tuple[OutboundQueue, Transport]]:
     """An open queue and its transport."""
-    queue, transport = OutboundQueue(limit), Transport()
+    queue, transport = OutboundQueue(limit, Turn()), Transport()
     queue.open(transport.send, transport.failed)
     yield queue, transport
     queue.abort()
@@ -84,7 +84,7 @@ async def test_frames_of_one_turn_leave_together_and_in_order() -> None:
 
 
 async def test_frames_that_wait_for_a_transport_leave_when_there_is_one() -> None:
-    queue, transport = OutboundQueue(100), Transport()
+    queue, transport = OutboundQueue(100, Turn()), Transport()
     queue.put(frame("early"))
     await turns()
     queue.open(transport.send, transport.failed)
@@ -260,7 +260,7 @@ async def test_a_transport_that_fails_when_it_is_cancelled_is_nobodys_failure() 
             raise OSError("gone") from None
 
     failures: list[None] = []
-    queue = OutboundQueue(100)
+    queue = OutboundQueue(100, Turn())
     queue.open(send, lambda: failures.append(None))
     queue.put(frame("a"))
     await turns()
@@ -279,7 +279,7 @@ async def test_a_transport_that_waits_without_a_future_is_waited_for() -> None:
         await asyncio.sleep(0.001)
         written.append(text)
 
-    queue = OutboundQueue(100)
+    queue = OutboundQueue(100, Turn())
     queue.open(send, lambda: None)
     queue.put(frame("a"))
     await asyncio.sleep(0.02)
@@ -287,3 +287,28 @@ async def test_a_transport_that_waits_without_a_future_is_waited_for() -> None:
     await asyncio.sleep(0.02)
     assert written == ["a", "b"]
     queue.abort()
+
+
+async def test_what_befalls_one_queue_of_a_turn_keeps_no_other_waiting() -> None:
+    turn, transports = Turn(), [Transport(), Transport(), Transport()]
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+
+    def fails() -> None:
+        raise LookupError("whoever owns the queue")
+
+    queues = [OutboundQueue(100, turn) for _ in transports]
+    for queue, transport in zip(queues, transports, strict=True):
+        queue.open(transport.send, fails)
+    await turns()
+    transports[0].broken = OSError("gone")
+    transports[1].on_write = lambda: queues[2].put(frame("more"))
+    for queue in queues:
+        queue.put(frame("a"))
+    await turns()
+    queues[1].put(frame("b"))
+    await turns()
+    assert [transport.written for transport in transports] == [[], ["a", "b"], ["a\nmore", "more"]]
+    assert [type(context["exception"]) for context in reported] == [LookupError]
+    for queue in queues:
+        queue.abort()
