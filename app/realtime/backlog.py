@@ -12,6 +12,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         serial: counts what was ever let wait, from 1; live subscriptions remember what they saw by it.
+        ticket: of an earlier attempt whose fate is uncertain (`BrokerUnavailable`); empty: there was none.
     """
 
     serial: int
@@ -20,6 +21,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     info: str
     idempotency_key: str | None
     size: int
+    ticket: str = ""
 
 
 WAITING_OVERHEAD = 256
@@ -71,7 +73,13 @@ class Backlog:
         return list(self._queues)
 
     def append(
-        self, key: str, channel: str, data: str, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> int | None:
         """Let a publish wait; its serial, or None if one with this idempotency key waits already.
 
@@ -90,7 +98,7 @@ class Backlog:
         self._serial += 1
         if idempotency_key is not None:
             queue.idempotency_keys.add((channel, idempotency_key))
-        queue.waiting.append(Waiting(self._serial, channel, data, info, idempotency_key, size))
+        queue.waiting.append(Waiting(self._serial, channel, data, info, idempotency_key, size, ticket))
         queue.size += size
         self._size += size
         return self._serial
@@ -104,6 +112,12 @@ class Backlog:
         """Everything that waits for a user key, in order."""
         queue = self._queues.get(key)
         return () if queue is None else tuple(queue.waiting)
+
+    def keep_ticket(self, key: str, ticket: str) -> None:
+        """The first one was tried and its fate is uncertain, unless the ticket is empty."""
+        if ticket:
+            waiting = self._queues[key].waiting
+            waiting[0] = msgspec.structs.replace(waiting[0], ticket=ticket)
 
     def done(self, key: str) -> None:
         """The first one went out; forget it."""

@@ -76,13 +76,35 @@ class StreamInfo(msgspec.Struct, frozen=True, gc=False):
 
 
 class Subscriber(Protocol):
-    """What a broker delivers to: the manager of one user key. Both calls only enqueue; they never wait."""
+    """What a broker delivers to: the manager of one user key. No call waits; deliveries only enqueue."""
 
     def deliver(self, publication: Publication) -> int:
         """Hand a publication to the connections subscribed to its channel; their number."""
 
     def notify(self, key: str, channel: str, push: str) -> None:
         """Hand a push that no stream keeps (join, leave) to the connections subscribed to `channel`."""
+
+    def subscribed(self, channel: str) -> int:
+        """How many connections are subscribed to a channel."""
+
+    def interrupt(self) -> None:
+        """From now on deliveries may be missing, until the broker's listener heard `broker_restored`."""
+
+
+class BrokerListener(Protocol):
+    """Who hears of the broker and, through it, of other nodes."""
+
+    async def broker_lost(self, reason: str) -> None:
+        """The engine cannot be reached: calls raise `BrokerUnavailable`, every subscriber was interrupted."""
+
+    async def broker_restored(self) -> None:
+        """Calls work again and every subscriber gets what is published from now on.
+
+        Cancelled when the engine is lost again; called again a little later if it raises another `BrokerError`.
+        """
+
+    def broker_message(self, message: str) -> None:
+        """Another node called `broadcast`."""
 
 
 class BrokerError(Exception):
@@ -92,6 +114,22 @@ class BrokerError(Exception):
         """Keep the reason."""
         super().__init__(reason)
         self.reason = reason
+
+
+class BrokerUnavailable(BrokerError):
+    """The engine cannot be reached now.
+
+    Attributes:
+        uncertain: what was asked may have been done, or may be done until the broker is restored.
+        ticket: of a publish whose fate is uncertain: handed to the next attempt, it cannot be published twice. Empty:
+            it was not published.
+    """
+
+    def __init__(self, reason: str, *, uncertain: bool = False, ticket: str = "") -> None:
+        """Keep what is known."""
+        super().__init__(reason)
+        self.uncertain = uncertain
+        self.ticket = ticket
 
 
 class UnrecoverablePosition(BrokerError):
@@ -115,17 +153,27 @@ class Broker(Protocol):
     that would add something raises `BrokerError`.
     """
 
-    async def start(self) -> None:
-        """Get ready. Called once, in the event loop that makes all later calls."""
+    async def start(self, listener: BrokerListener | None = None) -> None:
+        """Get ready. Called once, in the event loop that makes all later calls.
+
+        An engine that cannot be reached is no error: the listener hears of it, and again when it can.
+        """
 
     async def close(self) -> None:
         """Let go of everything. Harmless when repeated."""
 
     def healthy(self) -> bool:
-        """Whether publishes and reads work now."""
+        """Whether publishes, reads and deliveries work now, as far as the last check knows."""
 
     async def publish(
-        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> Published:
         """Append to the stream and hand to its subscriber.
 
@@ -136,10 +184,13 @@ class Broker(Protocol):
             data: JSON on one line (no line breaks: they separate messages on the wire), embedded as it is.
             info: the publishing client's info as a JSON object on one line; empty: none.
             idempotency_key: a publish with a key seen in this stream within the TTL publishes nothing.
+            ticket: that of `BrokerUnavailable`, for another attempt. If the first one is in the stream, as far as that
+                is kept, this gives its position and publishes nothing.
 
         Raises:
             StreamLimitExceeded: the stream would be one too many for `key`.
-            BrokerError: the engine cannot be reached.
+            BrokerUnavailable: the engine cannot be reached.
+            BrokerError: the engine refused.
         """
 
     async def history(
@@ -159,10 +210,15 @@ class Broker(Protocol):
         Raises:
             UnrecoverablePosition: `since` names another epoch.
             StreamLimitExceeded: the stream would be one too many for `key`.
+            BrokerUnavailable: the engine cannot be reached.
         """
 
     async def subscribe(self, key: str, subscriber: Subscriber) -> None:
-        """From the return on, deliver what is published under `key`. One subscriber a key; a new one replaces it."""
+        """From the return on, deliver what is published under `key`. One subscriber a key; a new one replaces it.
+
+        An `unsubscribe` while this runs counts as the later of the two. While the engine cannot be reached, the
+        subscriber is interrupted and gets what is published when it is restored.
+        """
 
     def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
         """Stop delivering to `subscriber`. Nothing happens when another one took its place."""
@@ -181,3 +237,24 @@ class Broker(Protocol):
 
     async def streams(self, key: str) -> tuple[StreamInfo, ...]:
         """The streams of a user key."""
+
+    async def broadcast(self, message: str) -> None:
+        """Tell all other nodes that are connected to the engine now; their listeners hear `broker_message`.
+
+        Raises:
+            BrokerUnavailable: the engine cannot be reached; nobody, or with `uncertain` perhaps everybody, heard it.
+        """
+
+    async def store(self, name: str, value: str | None) -> None:
+        """Remember a small value for all nodes, those that start later, too; None forgets it.
+
+        Raises:
+            BrokerUnavailable: the engine cannot be reached.
+        """
+
+    async def stored(self) -> dict[str, str]:
+        """What is remembered, by name.
+
+        Raises:
+            BrokerUnavailable: the engine cannot be reached.
+        """

@@ -262,6 +262,15 @@ class UserManager:
             else:
                 self._expel(subscription)
 
+    def subscribed(self, channel: str) -> int:
+        """How many connections are subscribed to a channel."""
+        return len(self._connections.subscriptions(channel))
+
+    def interrupt(self) -> None:
+        """The broker lost what it delivers over; called by the broker."""
+        for subscription in self._connections.all_subscriptions():
+            subscription.interrupt()
+
     def _expel(self, subscription: Subscription) -> bool:
         """Drop a subscription of another user key, which got here in nobody knows what way."""
         self._doubt(subscription.key)

@@ -6,6 +6,7 @@ import msgspec
 
 from app.realtime.broker import (
     BrokerError,
+    BrokerListener,
     History,
     Position,
     Published,
@@ -92,13 +93,14 @@ class MemoryBroker:
         self._idempotency = IdempotencyKeys(ttl=idempotency_ttl, per_user=idempotency_keys_per_user)
         self._presence: dict[tuple[str, str], dict[str, str]] = {}
         self._presences = 0
+        self._stored: dict[str, str] = {}
         # Nothing that comes later expires earlier than this after it came.
         self._longest_sleep = min(history_ttl, idempotency_ttl)
         self._timer: Timer | None = None
         self._closed = False
 
-    async def start(self) -> None:
-        """See `Broker.start`; there is nothing to get ready."""
+    async def start(self, listener: BrokerListener | None = None) -> None:
+        """See `Broker.start`; there is nothing to get ready, and nothing that a listener would hear."""
 
     async def close(self) -> None:
         """See `Broker.close`. All streams, keys, presences and subscribers go; the timer too."""
@@ -128,9 +130,16 @@ class MemoryBroker:
         )
 
     async def publish(
-        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> Published:
-        """See `Broker.publish`."""
+        """See `Broker.publish`. No attempt here has an uncertain fate, so none has a ticket."""
         now = self._monotonic()
         if self._timer is None:
             self._set_timer(now)
@@ -196,6 +205,21 @@ class MemoryBroker:
     async def presence(self, key: str, channel: str) -> dict[str, str]:
         """See `Broker.presence`."""
         return dict(self._presence.get((key, channel), ()))
+
+    async def broadcast(self, message: str) -> None:
+        """See `Broker.broadcast`: there is no other node."""
+
+    async def store(self, name: str, value: str | None) -> None:
+        """See `Broker.store`."""
+        self._require_open()
+        if value is None:
+            self._stored.pop(name, None)
+        else:
+            self._stored[name] = value
+
+    async def stored(self) -> dict[str, str]:
+        """See `Broker.stored`."""
+        return dict(self._stored)
 
     async def streams(self, key: str) -> tuple[StreamInfo, ...]:
         """See `Broker.streams`."""

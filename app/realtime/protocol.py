@@ -279,6 +279,12 @@ def unsubscribe_push(channel: str, code: UnsubscribeCode) -> Frame:
     return _frame({"push": {"channel": channel, "unsubscribe": {"code": code.code, "reason": code.reason}}})
 
 
+def subscribe_push(channel: str, epoch: str, offset: int) -> Frame:
+    """A server-side subscription is at this position now."""
+    position = {"recoverable": True, "positioned": True, "epoch": epoch, "offset": offset}
+    return _frame({"push": {"channel": channel, "subscribe": position}})
+
+
 def message_push(data: Mapping[str, Any]) -> Frame:
     """A message to the connection itself, outside any channel."""
     return _frame({"push": {"message": {"data": data}}})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from app.realtime.backlog import Backlog, BacklogFull, Waiting
-from app.realtime.broker import Broker, Publication, Published, StreamLimitExceeded, Subscriber
+from app.realtime.backlog import Backlog, BacklogFull
+from app.realtime.broker import Broker, BrokerUnavailable, Published, StreamLimitExceeded, Subscriber
 from app.realtime.envelope import Envelopes
+from app.realtime.flush import Flusher
 from app.realtime.identity import IdentityError, UserContext, check_id, encode_key, user_of
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
-from app.realtime.protocol import frame
-from app.realtime.subscription import Subscription, publication_text
+from app.realtime.subscription import Subscription
 
 
 class Refused(Exception):
@@ -102,14 +103,15 @@ class Publisher(Generic[M]):
         self._local: dict[str, M] = {}
         # Only of isolated users: a unified one has one manager, whose key says it all.
         self._sessions: dict[str, dict[str, M]] = {}
-        self._flushing: set[str] = set()
         self._critical_types = frozenset(critical_types)
         self._retry_after = retry_after
         self._yield_bytes = yield_bytes
         self._unyielded = 0
         self._metrics = metrics
-        self._queued = metrics.queued
         self._refused = metrics.refused
+        self._flusher = Flusher(
+            broker=broker, backlog=backlog, local=self._local, metrics=metrics, breathe=self._breathe
+        )
         self.seal = envelopes.seal
 
     async def publish_to_user(
@@ -163,7 +165,7 @@ class Publisher(Generic[M]):
 
         Raises:
             Refused: emergency mode and the type is not critical, or degraded mode and the backlog is full.
-            BrokerError: the broker cannot be reached.
+            BrokerError: the broker refused.
         """
         waits = mode is ModeKind.DEGRADED
         if mode is ModeKind.EMERGENCY:
@@ -178,13 +180,15 @@ class Publisher(Generic[M]):
             published = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
         except StreamLimitExceeded:
             raise
+        except BrokerUnavailable as error:
+            # The mode follows in a moment. What comes after this one waits behind it.
+            return self._wait(key, channel, data, info, idempotency_key, error.ticket)
         except Exception:
             self._metrics.failed.inc()
             raise
         self._metrics.published += 1
-        self._unyielded += len(data)
-        if self._unyielded > self._yield_bytes:
-            await self._yield()
+        if self._breathe(len(data)):
+            await asyncio.sleep(0)
         return published
 
     async def subscribe(self, manager: M) -> None:
@@ -219,91 +223,35 @@ class Publisher(Generic[M]):
         """How far the backlog has come; see `Subscription.joined_at`."""
         return self._backlog.serial
 
-    async def flush(self, key: str) -> None:
-        """Publish what waits for a user key, in order. Connections that got it live do not get it again.
+    async def catch_up(self, key: str, settle: Callable[[], object] = bool) -> None:
+        """Publish what waits for a user key, and bring its connections up to date: see `Flusher.catch_up`."""
+        await self._flusher.catch_up(key, settle)
+
+    async def flush_all(self) -> None:
+        """Publish what waits for every user whose mode is not degraded any more.
 
         Raises:
             BrokerError: the broker went away again; what is left waits on.
         """
-        if key in self._flushing or key not in self._backlog:
-            return
-        # What waits now was delivered live; what comes while this runs is not, because it goes out in its turn.
-        seen_until = self._backlog.serial
-        local = self._local.get(key)
-        subscriptions = [] if local is None else local.subscriptions()
-        for subscription in subscriptions:
-            subscription.hold()
-        self._flushing.add(key)
-        try:
-            while (waiting := self._backlog.first(key)) is not None:
-                offset = await self._flush(key, waiting)
-                self._backlog.done(key)
-                if offset and waiting.serial <= seen_until:
-                    for subscription in subscriptions:
-                        if subscription.channel == waiting.channel and subscription.joined_at < waiting.serial:
-                            subscription.skip(offset)
-        finally:
-            self._flushing.discard(key)
-            for subscription in subscriptions:
-                subscription.release()
-            self._deliver_waiting(key, seen_until)
-
-    async def flush_all(self) -> None:
-        """Publish what waits for every user whose mode is not degraded any more."""
         for key in self._backlog.keys():  # noqa: SIM118 - a copy: flushing takes keys away
             local = self._local.get(key)
             kind = self._policy.decide(user_of(key)).kind if local is None else local.mode.kind
             if kind is not ModeKind.DEGRADED:
-                await self.flush(key)
+                await self._flusher.catch_up(key)
 
-    def _wait(self, key: str, channel: str, data: str, info: str, idempotency_key: str | None) -> Published:
+    def _wait(
+        self, key: str, channel: str, data: str, info: str, idempotency_key: str | None, ticket: str = ""
+    ) -> Published:
         try:
-            serial = self._backlog.append(key, channel, data, info, idempotency_key)
+            return self._flusher.wait(key, channel, data, info, idempotency_key, ticket)
         except BacklogFull as full:
             self._refused.labels("backlog").inc()
             raise Refused(str(full), self._retry_after) from None
-        if serial is None:
-            return Published("", 0, 0, duplicate=True, queued=True)
-        self._queued.inc()
-        connections = 0 if key in self._flushing else self._deliver_live(key, channel, data, info)
-        return Published("", 0, connections, queued=True)
 
-    def _deliver_live(self, key: str, channel: str, data: str, info: str) -> int:
-        local = self._local.get(key)
-        if local is None:
-            return 0
-        text = publication_text(data, info, 0)
-        return local.deliver(Publication(key, channel, 0, "", text, frame(text).size))
-
-    async def _flush(self, key: str, waiting: Waiting) -> int:
-        """Publish one that waited; its offset, or 0 if it went nowhere."""
-        self._unyielded += len(waiting.data)
-        if self._unyielded > self._yield_bytes:
-            await self._yield()
-        try:
-            published = await self._broker.publish(
-                key, waiting.channel, waiting.data, info=waiting.info, idempotency_key=waiting.idempotency_key
-            )
-        except StreamLimitExceeded:
-            # It could never go out, and whatever is behind it would wait for ever.
-            self._refused.labels("streams").inc()
-            return 0
-        self._metrics.published += 1
-        return 0 if published.duplicate else published.offset
-
-    def _deliver_waiting(self, key: str, seen_until: int) -> None:
-        """A flush ended: what came while it ran and is left goes live now, as it would have."""
-        local = self._local.get(key)
-        left = self._backlog.waiting(key)
-        if local is None or not left:
-            return
-        for subscription in local.subscriptions():
-            subscription.joined_at = min(subscription.joined_at, seen_until)
-        for waiting in left:
-            if waiting.serial > seen_until:
-                self._deliver_live(key, waiting.channel, waiting.data, waiting.info)
-
-    async def _yield(self) -> None:
+    def _breathe(self, size: int) -> bool:
         # A publisher in a loop must not starve the writers: every client would look slow. Nobody waits for a client.
+        self._unyielded += size
+        if self._unyielded <= self._yield_bytes:
+            return False
         self._unyielded = 0
-        await asyncio.sleep(0)
+        return True

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from app.realtime.authentication import Authenticated
-from app.realtime.broker import History, Position
+from app.realtime.broker import BrokerUnavailable, History, Position
 from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode
 from app.realtime.manager import UserManager
 from app.realtime.modes import ModeKind
 from app.realtime.outbound import OutboundQueue
-from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, presence_push, unsubscribe_push
+from app.realtime.protocol import (
+    Frame,
+    SubscribeRequest,
+    SubscribeResult,
+    presence_push,
+    subscribe_push,
+    unsubscribe_push,
+)
 from app.realtime.rpc import Calls
 from app.realtime.services import Services
 from app.realtime.subscription import Subscription, client_info, recovered, subscribe_result
@@ -52,6 +62,7 @@ class Session:
         self._outbound = outbound
         self._live = False
         self._ended = False
+        self._moved: dict[str, Position] = {}
         self._unsent = 0  # bytes of recoveries that the answer to `connect` will carry
         self.info = client_info(identity.context.subject, client, identity.info)
 
@@ -77,7 +88,21 @@ class Session:
         else:
             self._end_subscription(subscription, UnsubscribeCode.INSUFFICIENT_STATE)
 
-    async def start(self, requests: Mapping[str, SubscribeRequest]) -> dict[str, tuple[Position, SubscribeResult]]:
+    def moved(self, subscription: Subscription) -> None:
+        """Tell the client of a position behind what it got live, or it would get that again when it recovers.
+
+        A server-side subscription is told by a `subscribe` push. The client alone moves one of its own: it subscribes
+        again, and `subscribe` goes on from here.
+        """
+        if subscription.server_side:
+            self.push(subscribe_push(subscription.channel, subscription.epoch, subscription.offset))
+        else:
+            self._moved[subscription.channel] = Position(subscription.offset, subscription.epoch)
+            self._end_subscription(subscription, UnsubscribeCode.INSUFFICIENT_STATE)
+
+    async def start(
+        self, requests: Mapping[str, SubscribeRequest]
+    ) -> dict[str, tuple[Position | None, SubscribeResult]]:
         """Join the manager and subscribe to the server-side channels; `go_live` after the reply is queued.
 
         Args:
@@ -90,7 +115,7 @@ class Session:
             for channel in dict.fromkeys((*personal, *self.identity.channels))
         }
 
-    def go_live(self, positions: Mapping[str, Position]) -> None:
+    def go_live(self, positions: Mapping[str, Position | None]) -> None:
         """Pass on what came while `start` ran."""
         self._live = True
         self._unsent = 0
@@ -98,12 +123,13 @@ class Session:
             if (subscription := self.subscriptions.get(channel)) is not None:
                 subscription.go_live(position)
 
-    def announce(self, channel: str, position: Position) -> None:
+    def announce(self, channel: str, position: Position | None) -> None:
         """Pass on what came while a client subscribed, and tell the others that it joined."""
         if (subscription := self.subscriptions.get(channel)) is not None:
             subscription.go_live(position)
-            subscription.announced = True
-            self._notify(channel, "join")
+            if self.subscriptions.get(channel) is subscription:  # or it could not go on from there
+                subscription.announced = True
+                self._notify(channel, "join")
 
     def end(self, code: int) -> None:
         """Leave everything. Does not wait, so no cancellation can cut it off; harmless when repeated."""
@@ -115,14 +141,14 @@ class Session:
 
     async def subscribe(
         self, channel: str, request: SubscribeRequest, *, server_side: bool, expire_at: float | None = None
-    ) -> tuple[Position, SubscribeResult]:
+    ) -> tuple[Position | None, SubscribeResult]:
         """Subscribe to a channel; it holds what comes until `go_live`, when the reply is queued.
 
         Args:
             expire_at: seconds since the epoch at which it must have been refreshed; None: never.
 
         Returns:
-            The position that the client has with the reply, and the reply.
+            The position that the client has with the reply, or None while the broker cannot be asked, and the reply.
 
         Raises:
             CommandError: 112, the position cannot be recovered and the request wants nothing else.
@@ -142,12 +168,13 @@ class Session:
         self.subscriptions[channel] = subscription
         self.manager.connections.subscribe(subscription)
         try:
-            history = await self._missed(channel, request)
-            whole = history if self._is_recovered(request, history) else None
+            request, history = await self._missed(channel, request)
+            whole = history if history is not None and self._is_recovered(request, history) else None
             if whole is None and request.recover and request.flag & 2 and not server_side:
                 raise CommandError(ErrorCode.UNRECOVERABLE_POSITION)
             if options.presence:
-                await self._services.broker.add_presence(key, channel, self.id, self.info)
+                with contextlib.suppress(BrokerUnavailable):  # it is said as soon as the broker is back
+                    await self._services.broker.add_presence(key, channel, self.id, self.info)
             if self._ended or self.subscriptions.get(channel) is not subscription:
                 # Ended from elsewhere while this waited, or too much came; what was added since must not stay.
                 raise Disconnect(DisconnectCode.CONNECTION_CLOSED) if self._ended else CommandError(ErrorCode.INTERNAL)
@@ -157,13 +184,21 @@ class Session:
         if server_side and whole is not None:
             self._unsent += _size(whole)
         ttl = self.expire(subscription, expire_at)
-        return history.position, subscribe_result(request, whole, history.position, ttl)
+        position = None if history is None else history.position
+        return position, subscribe_result(request, whole, position, ttl)
 
-    async def _missed(self, channel: str, request: SubscribeRequest) -> History:
+    async def _missed(self, channel: str, request: SubscribeRequest) -> tuple[SubscribeRequest, History | None]:
+        """The request, as of where the client really is, and what it missed; None while the broker cannot be asked."""
+        moved = self._moved.pop(channel, None)
+        if moved is not None and request.epoch == moved.epoch and request.offset <= moved.offset:
+            request = msgspec.structs.replace(request, offset=moved.offset)
         since = Position(request.offset, "") if request.recover else None
-        return await self._services.broker.history(
-            self.manager.key, channel, since=since, limit=-1 if request.recover else 0
-        )
+        limit = -1 if request.recover else 0
+        try:
+            return request, await self._services.broker.history(self.manager.key, channel, since=since, limit=limit)
+        except BrokerUnavailable:
+            self.subscriptions[channel].interrupt()
+            return request, None
 
     def _is_recovered(self, request: SubscribeRequest, history: History) -> bool:
         if not request.recover or self.manager.mode.kind is ModeKind.DEGRADED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
@@ -11,12 +12,21 @@ from app.realtime.broker import History, Position, Publication
 from app.realtime.clock import Timer
 from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, encode, publication_head
 
+Delivery = tuple[Publication, Frame]
+
 
 class SubscriptionState(Enum):
-    """Holding: what arrives is held until the position is known. Live: it goes out. Ended: it is dropped."""
+    """Where a subscription is.
+
+    Holding: what arrives is held until the position is known. Live: it goes out. Skipping: it goes out, but for some
+    that the client has seen and that are still to come. Interrupted: the broker was lost; only what has no offset goes
+    out, and the rest is read when it is back. Ended: it is dropped.
+    """
 
     HOLDING = auto()
     LIVE = auto()
+    SKIPPING = auto()
+    INTERRUPTED = auto()
     ENDED = auto()
 
 
@@ -28,6 +38,9 @@ class Outlet(Protocol):
 
     def lost_position(self, subscription: Subscription) -> None:
         """The subscription's stream has a gap or another epoch: the client must recover."""
+
+    def moved(self, subscription: Subscription) -> None:
+        """The position is further than the client knows, which got what lies between before it had an offset."""
 
 
 class Subscription:
@@ -44,7 +57,7 @@ class Subscription:
         hold_limit: bytes that may be held.
 
     Attributes:
-        offset, epoch: the position reached.
+        offset, epoch: the position reached; no epoch: it is not known.
         joined_at: `Backlog.serial` when it began: what waited then, it has not seen.
         announced: others were told that the client joined, and are to be told when it leaves.
         expiry: what ends it when its token has expired.
@@ -52,13 +65,17 @@ class Subscription:
     """
 
     __slots__ = (
+        "_begun",
+        "_doubtful",
         "_held",
         "_held_size",
         "_hold_limit",
         "_holds",
+        "_interrupted",
         "_outlet",
         "_seen",
         "_state",
+        "_untold",
         "announced",
         "channel",
         "epoch",
@@ -77,7 +94,11 @@ class Subscription:
         """Start holding."""
         self._outlet = outlet
         self._state = SubscriptionState.HOLDING
-        self._held: list[tuple[Publication, Frame]] = []
+        self._begun = False
+        self._interrupted = False
+        self._doubtful = False
+        self._untold = False
+        self._held: list[Delivery] = []
         self._held_size = 0
         self._hold_limit = hold_limit
         self._holds = 1  # until `go_live`
@@ -96,7 +117,7 @@ class Subscription:
     def deliver(self, publication: Publication, frame: Frame) -> None:
         """Pass a publication on, hold it, or drop it as seen; a gap or another epoch is reported."""
         if self._state is not SubscriptionState.LIVE:
-            self._hold(publication, frame)
+            self._set_aside(publication, frame)
             return
         offset = publication.offset
         if offset:
@@ -113,42 +134,76 @@ class Subscription:
 
     def notify(self, frame: Frame) -> None:
         """Pass a join or leave on, if asked for."""
-        if self.join_leave and self._state is SubscriptionState.LIVE:
+        if self.join_leave and self._state not in (SubscriptionState.HOLDING, SubscriptionState.ENDED):
             self._outlet.push(frame)
 
-    def go_live(self, position: Position) -> None:
+    def go_live(self, position: Position | None) -> None:
         """Take the position as reached and pass on what was held behind it, unless it is held for another reason, too.
 
         Args:
-            position: what the client has, or is about to get in the reply.
+            position: what the client has, or is about to get in the reply; None: the broker cannot be asked.
         """
-        self.offset, self.epoch = position.offset, position.epoch
+        self._begun = True
+        if position is not None:
+            self.offset, self.epoch = position.offset, position.epoch
         self.release()
+        if self._doubtful:
+            self._outlet.lost_position(self)
 
     def hold(self) -> None:
         """Hold what arrives until `release`; may be repeated."""
         self._holds += 1
-        if self._state is SubscriptionState.LIVE:
+        if self._state is not SubscriptionState.ENDED:
             self._state = SubscriptionState.HOLDING
 
     def skip(self, offset: int) -> None:
-        """While holding: the client got this one before it had an offset; the position passes over it."""
+        """While holding: the client got this one before it had an offset; the position passes over it when it comes."""
         self._seen[offset] = None
+
+    def interrupt(self) -> None:
+        """The broker was lost: what has an offset is not passed on until `catch_up`, as a gap may be before it."""
+        self._interrupted = True
+        self._held = [(publication, frame) for publication, frame in self._held if not publication.offset]
+        self._held_size = sum(frame.size for _, frame in self._held)
+        if self._state in (SubscriptionState.LIVE, SubscriptionState.SKIPPING):
+            self._state = SubscriptionState.INTERRUPTED
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it waits for `catch_up`."""
+        return self._interrupted
+
+    def catch_up(self, top: Position, missed: Sequence[Delivery]) -> None:
+        """While holding: put what was missed before what is held. A gap that cannot be closed is reported.
+
+        Args:
+            top: the stream's position.
+            missed: what the stream keeps, at least from behind this subscription's position.
+        """
+        self._interrupted = False
+        if not self._begun:
+            self._doubtful = True  # what it missed before its position was known, nobody can say
+            return
+        missed = [(publication, frame) for publication, frame in missed if publication.offset > self.offset]
+        size = sum(frame.size for _, frame in missed)
+        whole = self.epoch == top.epoch and len(missed) == top.offset - self.offset
+        if whole and size <= self._hold_limit:
+            self._held = [*missed, *self._held]
+        else:
+            self._outlet.lost_position(self)
 
     def release(self) -> None:
         """Take back one `hold`; after the last one, pass on what was held."""
         self._holds -= 1
         if self._holds or self._state is SubscriptionState.ENDED:
             return
-        self._state = SubscriptionState.LIVE
         held, self._held, self._held_size = self._held, [], 0
-        seen, self._seen = self._seen, {}
-        for publication, frame in held:
-            known = publication.offset in seen and publication.epoch == self.epoch
-            if known and publication.offset == self.offset + 1:
-                self.offset += 1
-            else:  # also what was seen behind a gap: the client must hear of the gap
-                self.deliver(publication, frame)
+        if self._interrupted:
+            self._state = SubscriptionState.INTERRUPTED
+            for _, frame in held:
+                self._outlet.push(frame)
+        else:
+            self._replay(held)
 
     def is_behind(self, top: Position, before: int) -> bool:
         """Whether something was missed for good.
@@ -169,14 +224,40 @@ class Subscription:
             self.expiry.cancel()
             self.expiry = None
 
-    def _hold(self, publication: Publication, frame: Frame) -> None:
-        if self._state is SubscriptionState.ENDED:
+    def _set_aside(self, publication: Publication, frame: Frame) -> None:
+        if self._state is SubscriptionState.ENDED or (self._interrupted and publication.offset):
             return
-        self._held_size += frame.size
-        if self._held_size > self._hold_limit:
-            self._outlet.lost_position(self)
-            return
-        self._held.append((publication, frame))
+        if self._state is SubscriptionState.INTERRUPTED:
+            self._outlet.push(frame)
+        elif self._state is SubscriptionState.SKIPPING:
+            self._replay([(publication, frame)])
+        else:
+            self._held_size += frame.size
+            if self._held_size > self._hold_limit:
+                self._outlet.lost_position(self)
+            else:
+                self._held.append((publication, frame))
+
+    def _replay(self, deliveries: Sequence[Delivery]) -> None:
+        """Pass on, but for what the client has seen."""
+        self._state = SubscriptionState.LIVE
+        for publication, frame in deliveries:
+            before = self.offset
+            known = publication.offset in self._seen and publication.epoch == self.epoch
+            if known and publication.offset == before + 1:
+                self.offset += 1
+                self._untold = True
+            else:  # also what was seen behind a gap: the client must hear of the gap
+                self.deliver(publication, frame)
+                self._untold = self._untold and self.offset == before
+            if self._state is not SubscriptionState.LIVE:
+                return
+        self._seen = {offset: None for offset in self._seen if offset > self.offset}
+        if self._seen:
+            self._state = SubscriptionState.SKIPPING
+        elif self._untold:
+            self._untold = False
+            self._outlet.moved(self)
 
 
 def recovered(request: SubscribeRequest, history: History) -> bool:
@@ -191,15 +272,17 @@ def recovered(request: SubscribeRequest, history: History) -> bool:
 
 
 def subscribe_result(
-    request: SubscribeRequest, history: History | None, position: Position, ttl: int
+    request: SubscribeRequest, history: History | None, position: Position | None, ttl: int
 ) -> SubscribeResult:
     """The answer to a subscribe.
 
     Args:
         history: what the client missed, when it could be recovered.
-        position: the stream's top.
+        position: the stream's top; None: the broker cannot be asked.
         ttl: seconds until the subscription expires; 0: never.
     """
+    if position is None:
+        return SubscribeResult(expires=ttl > 0, ttl=ttl, was_recovering=request.recover)
     return SubscribeResult(
         expires=ttl > 0,
         ttl=ttl,

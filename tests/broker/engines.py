@@ -80,6 +80,7 @@ class Inbox:
         """Says that each publication reached so many `connections`."""
         self.publications: list[Publication] = []
         self.pushes: list[tuple[str, str, str]] = []
+        self.interruptions = 0
         self._connections = connections
         self._changed = asyncio.Event()
 
@@ -93,6 +94,14 @@ class Inbox:
         """See `Subscriber.notify`."""
         self.pushes.append((key, channel, push))
         self._changed.set()
+
+    def subscribed(self, channel: str) -> int:
+        """See `Subscriber.subscribed`."""
+        return self._connections
+
+    def interrupt(self) -> None:
+        """See `Subscriber.interrupt`."""
+        self.interruptions += 1
 
     @property
     def offsets(self) -> list[int]:

@@ -24,7 +24,14 @@ class FailingBroker(MemoryBroker):
     """A broker that publishes nothing."""
 
     async def publish(
-        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> Published:
         raise BrokerError("it is not there")
 

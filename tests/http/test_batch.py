@@ -132,13 +132,20 @@ class PartlyBrokenBroker(MemoryBroker):
     """Fails for some users, in ways foreseen and not."""
 
     async def publish(
-        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> Published:
         if key == "user:gone":
             raise BrokerError("swordfish")
         if key == "user:broken":
             raise LookupError("swordfish")
-        return await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+        return await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key, ticket=ticket)
 
 
 async def test_a_broker_that_fails_for_one_event_harms_no_other_and_leaks_nothing() -> None:

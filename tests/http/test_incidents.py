@@ -41,9 +41,11 @@ async def test_what_waited_goes_out_in_order_and_who_saw_it_live_does_not_get_it
             await publish(api, data=number)
         await set_mode(api, None)
         await publish(api, data=4)
-        pushes = [await alice.push() for _ in range(7)]
+        pushes = [await alice.push() for _ in range(8)]
         seen = [(p["pub"]["data"]["data"], p["pub"].get("offset")) for p in pushes if "pub" in p]
         assert seen == [(0, 1), (1, None), (2, None), (3, None), (4, 5)]
+        # What had no offset when it was delivered, a client that recovers later must not get again.
+        assert [p["subscribe"]["offset"] for p in pushes if "subscribe" in p] == [4]
         await alice.nothing()
         history = await gateway.container.broker().history(UserContext(user_id="alice").key, "#alice")
         assert [f'"data":{n},' in p.text for n, p in enumerate(history.publications)] == [True] * 5
@@ -58,7 +60,7 @@ async def test_who_connects_in_between_gets_what_waited_before_and_nothing_twice
             await publish(api, data=3)
             await set_mode(api, None)
             await publish(api, data=4)
-            pushes = [await late.push() for _ in range(5)]
+            pushes = [await late.push() for _ in range(6)]
             assert [told(p) for p in pushes if "message" in p] == [("unified", "default")]
             seen = [(p["pub"]["data"]["data"], p["pub"].get("offset")) for p in pushes if "pub" in p]
             assert seen == [(3, None), (1, 1), (2, 2), (4, 4)]
@@ -100,12 +102,33 @@ async def test_a_client_that_publishes_while_degraded_is_delivered_live_and_wait
             await degrade(gateway, api)
             await first.result("publish", {"channel": "news", "data": {"n": 1}})
             await set_mode(api, None)
-            pushes = [await second.push() for _ in range(3)]
+            pushes = [await second.push() for _ in range(4)]
             publications = [push["pub"] for push in pushes if "pub" in push]
             assert [publication["data"] for publication in publications] == [{"n": 1}]
+            assert [push["unsubscribe"]["code"] for push in pushes if "unsubscribe" in push] == [2500]
             await second.nothing()
             history = await second.result("history", {"channel": "news", "limit": -1})
             assert [publication["data"] for publication in history["publications"]] == [{"n": 1}]
+
+
+async def test_a_subscription_that_got_it_live_goes_on_behind_it_when_its_client_subscribes_again() -> None:
+    async with serving() as gateway, gateway.api() as api, gateway.connected("alice") as alice:
+        before = await alice.result("subscribe", {"channel": "news"})
+        await degrade(gateway, api)
+        await publish(api, channel="news", data=1)
+        await set_mode(api, None)
+        while "unsubscribe" not in await alice.push():
+            pass
+        again = {"channel": "news", "recover": True, "offset": 0, "epoch": before["epoch"]}
+        recovered = await alice.result("subscribe", again)
+        assert recovered["recovered"]
+        assert "publications" not in recovered
+        assert recovered["offset"] == 1
+        await publish(api, channel="news", data=2)
+        assert (await alice.push())["pub"]["offset"] == 2
+        await alice.result("unsubscribe", {"channel": "news"})
+        # Another time it is where its client says.
+        assert len((await alice.result("subscribe", again))["publications"]) == 2
 
 
 async def test_an_idempotency_key_counts_while_degraded_and_after() -> None:
@@ -117,7 +140,8 @@ async def test_an_idempotency_key_counts_while_degraded_and_after() -> None:
         await alice.push()
         await set_mode(api, None)
         assert (await publish(api, idempotency_key="k")).json()["duplicate"]
-        await alice.push()
+        pushes = [await alice.push() for _ in range(2)]
+        assert sorted(kind for push in pushes for kind in push if kind != "channel") == ["message", "subscribe"]
         await alice.nothing()
 
 
@@ -208,6 +232,6 @@ async def test_emergency_on_top_of_degraded_publishes_what_waited() -> None:
         await publish(api, data=1)
         await set_mode(api, "emergency")
         assert (await publish(api, type="emergency", data=2)).json()["offset"] == 2
-        seen = [push["pub"]["data"]["data"] for push in [await alice.push() for _ in range(4)] if "pub" in push]
+        seen = [push["pub"]["data"]["data"] for push in [await alice.push() for _ in range(5)] if "pub" in push]
         assert seen == [1, 2]
         await alice.nothing()

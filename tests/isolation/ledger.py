@@ -151,11 +151,18 @@ class RecordedBroker(MemoryBroker):
     to_lose: Callable[[], int]
 
     async def publish(
-        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> Published:
         """See `Broker.publish`. It is on record before any client can have it."""
         before = self.to_lose()
-        result = await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key)
+        result = await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key, ticket=ticket)
         if self.to_lose() != before:
             self.ledger.stream(key, channel).lost = True
         if not result.duplicate:

@@ -7,7 +7,16 @@ from typing import TypeVar
 
 from dependency_injector import providers
 
-from app.realtime.broker import Broker, History, Position, Publication, Published, StreamInfo, Subscriber
+from app.realtime.broker import (
+    Broker,
+    BrokerListener,
+    History,
+    Position,
+    Publication,
+    Published,
+    StreamInfo,
+    Subscriber,
+)
 from containers import GatewayContainer
 
 Fault = Callable[[], Awaitable[None]]
@@ -38,9 +47,9 @@ class FaultyBroker:
             await self.after[name]()
         return result
 
-    async def start(self) -> None:
+    async def start(self, listener: BrokerListener | None = None) -> None:
         """See `Broker`."""
-        await self.broker.start()
+        await self.broker.start(listener)
 
     async def close(self) -> None:
         """See `Broker`."""
@@ -51,12 +60,19 @@ class FaultyBroker:
         return self.broker.healthy()
 
     async def publish(
-        self, key: str, channel: str, data: str, *, info: str = "", idempotency_key: str | None = None
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
     ) -> Published:
         """See `Broker`."""
         return await self._around(
             "publish",
-            lambda: self.broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key),
+            lambda: self.broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key, ticket=ticket),
         )
 
     async def history(
@@ -103,6 +119,18 @@ class FaultyBroker:
         """See `Broker`."""
         return await self.broker.streams(key)
 
+    async def broadcast(self, message: str) -> None:
+        """See `Broker`."""
+        await self._around("broadcast", lambda: self.broker.broadcast(message))
+
+    async def store(self, name: str, value: str | None) -> None:
+        """See `Broker`."""
+        await self._around("store", lambda: self.broker.store(name, value))
+
+    async def stored(self) -> dict[str, str]:
+        """See `Broker`."""
+        return await self._around("stored", self.broker.stored)
+
 
 class _Losing:
     """Stands before a subscriber."""
@@ -119,6 +147,12 @@ class _Losing:
 
     def notify(self, key: str, channel: str, push: str) -> None:
         self._subscriber.notify(key, channel, push)
+
+    def subscribed(self, channel: str) -> int:
+        return self._subscriber.subscribed(channel)
+
+    def interrupt(self) -> None:
+        self._subscriber.interrupt()
 
 
 def make_faulty(container: GatewayContainer) -> FaultyBroker:
