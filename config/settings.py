@@ -154,7 +154,7 @@ class EmergencySettings(Section):
         30, description="Seconds for which it must be so without a break."
     )
     check_interval: Annotated[float, Field(ge=0.01, allow_inf_nan=False)] = Field(
-        1, description="Seconds from one look at all of this to the next."
+        2, description="Seconds from one look at all of this to the next."
     )
 
 
