@@ -135,9 +135,21 @@ class BrokerUnavailable(BrokerError):
 class UnrecoverablePosition(BrokerError):
     """The position is of another epoch than the stream (error 112 of the client protocol)."""
 
+    def __init__(self) -> None:
+        """Say the remedy."""
+        super().__init__("the position is of another epoch: start again from the stream's top position")
+
 
 class StreamLimitExceeded(BrokerError):
     """The user key has as many streams as it may (error 106)."""
+
+    def __init__(self, limit: int) -> None:
+        """Keep the limit."""
+        super().__init__(
+            f"the user has {limit} streams, the most allowed: use fewer channels, wait until unused ones expire, or"
+            " raise broker.max_streams_per_user"
+        )
+        self.limit = limit
 
 
 class Broker(Protocol):

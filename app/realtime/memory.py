@@ -165,7 +165,7 @@ class MemoryBroker:
             self._set_timer(now)
         stream = self._streams.find(key, channel, now)
         if since is not None and since.epoch and since.epoch != stream.epoch:
-            raise UnrecoverablePosition("the position is of another epoch: start again from the stream's top position")
+            raise UnrecoverablePosition
         return History(stream.position, stream.read(since, limit, reverse))
 
     async def subscribe(self, key: str, subscriber: Subscriber) -> None:

@@ -229,10 +229,7 @@ class Streams:
 
     def _start(self, user: User, channel: str, now: float) -> Stream:
         if len(user.streams) >= self._max_per_user:
-            raise StreamLimitExceeded(
-                f"the user has {self._max_per_user} streams, the most allowed: use fewer channels, wait until unused"
-                " ones expire, or raise broker.max_streams_per_user"
-            )
+            raise StreamLimitExceeded(self._max_per_user)
         stream = Stream(user, channel, now + self._ttl)
         self._users[user.key] = user
         user.streams[channel] = stream

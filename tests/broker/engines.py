@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from app.realtime.broker import Broker, Publication
 from app.realtime.clock import Clock
 from app.realtime.memory import MemoryBroker
+from app.realtime.redis import RedisBroker, RedisOptions, servers
 from tests.clock import ManualClock
 
 
@@ -31,9 +34,6 @@ class Engine:
     broker: Broker
     bounds: Bounds
     advance: Callable[[float], Awaitable[None]]
-
-
-EngineFactory = Callable[[], AbstractAsyncContextManager[Engine]]
 
 
 def memory_broker(
@@ -70,7 +70,34 @@ async def memory() -> AsyncIterator[Engine]:
     await broker.close()
 
 
-ENGINES: tuple[EngineFactory, ...] = (memory,)
+REDIS_BOUNDS = Bounds(history_ttl=0.8, idempotency_ttl=0.8)
+
+
+def redis_broker(url: str, bounds: Bounds = REDIS_BOUNDS, *, node: str = "", **options: Any) -> RedisBroker:
+    """A `RedisBroker` with these bounds, whose time is real; by default its keys have a prefix of their own."""
+    settings: dict[str, Any] = {
+        "history_size": bounds.history_size,
+        "history_ttl": bounds.history_ttl,
+        "max_streams_per_user": bounds.streams,
+        "idempotency_ttl": bounds.idempotency_ttl,
+        "idempotency_keys_per_user": bounds.idempotency_keys,
+        "presence_ttl": 30,
+        "prefix": f"test-{uuid.uuid4()}",
+        "timeout": 2,
+        "check_interval": 0.5,
+        "pending": 10_000,
+        **options,
+    }
+    return RedisBroker(servers(url, settings["timeout"]), RedisOptions(**settings), node)
+
+
+@asynccontextmanager
+async def on_redis(url: str) -> AsyncIterator[Engine]:
+    """A broker on servers that run, to which time passes as it does."""
+    broker = redis_broker(url)
+    await broker.start()
+    yield Engine(broker, REDIS_BOUNDS, asyncio.sleep)
+    await broker.close()
 
 
 class Inbox:

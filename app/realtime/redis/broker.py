@@ -1,0 +1,365 @@
+"""The broker whose streams live in Redis or Valkey, for any number of nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+
+from app.realtime.broker import (
+    BrokerError,
+    BrokerListener,
+    BrokerUnavailable,
+    History,
+    Position,
+    Publication,
+    Published,
+    StreamInfo,
+    StreamLimitExceeded,
+    Subscriber,
+    UnrecoverablePosition,
+)
+from app.realtime.redis.attachment import Attachment
+from app.realtime.redis.holdings import Holdings
+from app.realtime.redis.lane import FAILURES
+from app.realtime.redis.nodes import Nodes
+from app.realtime.redis.scripts import RedisOptions, Scripts
+from app.realtime.redis.servers import Servers
+
+PUBLISHED, DUPLICATE, TOO_LATE, TOO_MANY = range(4)
+READ, OTHER_EPOCH = range(2)
+
+
+class RedisBroker:
+    """`Broker` on Redis or Valkey, 7 and later.
+
+    A publish is one script, carried out in one step by the server that holds the user's keys, and one round trip;
+    those that come together travel together. What is published comes back over a sharded pub/sub channel of the user
+    key, to which a node is subscribed while it has a manager of the user, and to no other user's. Nothing is asked for
+    a delivery.
+
+    A server that cannot be reached, or does not echo within `timeout`, is lost: whatever is on its way fails, every
+    subscriber is interrupted, and from then on calls raise `BrokerUnavailable` at once, until all servers are reached
+    again.
+
+    Args:
+        servers: where they are.
+        options: bounds and times.
+        node: name of this node; no other one has it.
+    """
+
+    def __init__(self, servers: Servers, options: RedisOptions, node: str = "") -> None:
+        """Not connected yet."""
+        self._servers = servers
+        self._options = options
+        self._scripts = Scripts(options)
+        self._node = node or secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self._subscribers: dict[bytes, tuple[str, Subscriber]] = {}
+        self._underway: dict[str, tuple[int, str] | None] = {}
+        self._holdings = Holdings(self._scripts, options)
+        self._nodes = Nodes(self._scripts, self._node)
+        self._listener: BrokerListener | None = None
+        self._attachment: Attachment | None = None
+        self._reason = "not connected yet"
+        self._closed = False
+        self._trouble = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, listener: BrokerListener | None = None) -> None:
+        """See `Broker.start`. A server that cannot be reached is a lost one; it is tried again until it can."""
+        self._listener = listener
+        loop = asyncio.get_running_loop()
+        try:
+            await self._attach()
+        except (*FAILURES, BrokerUnavailable) as error:
+            self._reason = f"{type(error).__name__}: no connection"
+            self._trouble.set()
+        self._tasks = [loop.create_task(self._supervise()), loop.create_task(self._holdings.refresh(self._lanes))]
+
+    async def close(self) -> None:
+        """See `Broker.close`."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        attachment, self._attachment = self._attachment, None
+        self._reason = "the broker is closed"
+        self._subscribers.clear()
+        if attachment is not None:
+            await attachment.settle()
+            attachment.close(self._reason)
+            await attachment.disconnect()
+        await self._servers.close()
+
+    def healthy(self) -> bool:
+        """See `Broker.healthy`."""
+        return self._attachment is not None
+
+    async def publish(
+        self,
+        key: str,
+        channel: str,
+        data: str,
+        *,
+        info: str = "",
+        idempotency_key: str | None = None,
+        ticket: str = "",
+    ) -> Published:
+        """See `Broker.publish`."""
+        base = self._scripts.base(key)
+        again, ticket = bool(ticket), ticket or f"{self._node}-{next(self._numbers)}"
+        head = f'{{"data":{data},"info":{info},"offset":' if info else f'{{"data":{data},"offset":'
+        lane, name = self._lanes().lane(base)
+        command = self._scripts.publish(
+            base, name, channel, head, ticket, again=again, idempotency_key=idempotency_key or ""
+        )
+        self._underway[ticket] = None
+        try:
+            kind, offset, epoch = await lane.submit(command)
+        except BrokerUnavailable as error:
+            seen = self._underway[ticket]
+            if seen is None:
+                raise BrokerUnavailable(error.reason, ticket=ticket if error.uncertain else "") from None
+            # It came back to this node before the connection broke, so it is in the stream.
+            kind, offset, epoch = PUBLISHED, seen[0], seen[1].encode()
+        finally:
+            del self._underway[ticket]
+        if kind == TOO_MANY:
+            raise StreamLimitExceeded(self._options.max_streams_per_user)
+        if kind == TOO_LATE:
+            # The server saw it after this node had given it up, or their clocks went apart: it is not in the stream.
+            self._lose(reason := "the server was too late")
+            raise BrokerUnavailable(reason)
+        if kind == DUPLICATE:
+            return Published(epoch.decode(), offset, 0, duplicate=True)
+        held = self._subscribers.get(base.encode())
+        return Published(epoch.decode(), offset, 0 if held is None else held[1].subscribed(channel))
+
+    async def history(
+        self, key: str, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
+    ) -> History:
+        """See `Broker.history`."""
+        base = self._scripts.base(key)
+        lane, name = self._lanes().lane(base)
+        offset, epoch = (-1, "") if since is None else (since.offset, since.epoch)
+        command = self._scripts.history(base, name, channel, offset=offset, epoch=epoch, limit=limit, reverse=reverse)
+        kind, top, known, entries = await lane.submit(command)
+        if kind == OTHER_EPOCH:
+            raise UnrecoverablePosition
+        if kind != READ:
+            raise StreamLimitExceeded(self._options.max_streams_per_user)
+        position = Position(top, known.decode())
+        return History(
+            position,
+            tuple(
+                Publication(key, channel, number, position.epoch, text.decode(), len(text))
+                for number, text in zip(entries[::2], entries[1::2], strict=True)
+            ),
+        )
+
+    async def subscribe(self, key: str, subscriber: Subscriber) -> None:
+        """See `Broker.subscribe`. While a server is lost it is noted, and holds as soon as all are reached."""
+        self._require_open()
+        base = self._scripts.base(key)
+        before = self._subscribers.get(base.encode())
+        self._subscribers[base.encode()] = key, subscriber
+        attachment = self._attachment
+        if attachment is None:
+            subscriber.interrupt()
+            return
+        if before is None:
+            self._holdings.hold(base)
+        lane, _ = attachment.lane(base)
+        lane.post(self._scripts.hold(base, self._holdings.SHARE))
+        try:
+            # Also when it is subscribed already: a subscription that is on its way must have arrived.
+            async with asyncio.timeout(self._options.timeout):
+                await attachment.link(base).subscribing(base)
+        except TimeoutError:
+            self._lose("a subscription was not confirmed")
+
+    def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
+        """See `Broker.unsubscribe`."""
+        base = self._scripts.base(key)
+        if self._subscribers.get(base.encode(), (key, None))[1] is not subscriber:
+            return
+        del self._subscribers[base.encode()]
+        self._holdings.let_go(base)
+        if self._attachment is not None:
+            with contextlib.suppress(BrokerUnavailable):
+                self._attachment.lane(base)[0].post(self._scripts.hold(base, 1))
+                self._attachment.link(base).unsubscribe(base)
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """See `Broker.notify`. While a server is lost, nobody hears of it."""
+        base, name = self._scripts.base(key), channel.encode()
+        self._post(base, ["SPUBLISH", base, b"n%d %s%s" % (len(name), name, push.encode())])
+
+    async def add_presence(self, key: str, channel: str, client: str, info: str) -> None:
+        """See `Broker.add_presence`. While a server is lost it is noted, and said as soon as all are reached."""
+        self._require_open()
+        base = self._scripts.base(key)
+        self._holdings.enter(base, channel, client, info)
+        if self._attachment is not None:
+            await self._attachment.lane(base)[0].submit(self._scripts.present(base, channel, client, info))
+
+    def remove_presence(self, key: str, channel: str, client: str) -> None:
+        """See `Broker.remove_presence`."""
+        base = self._scripts.base(key)
+        if self._holdings.exit(base, channel, client):
+            self._post(base, self._scripts.absent(base, channel, client))
+
+    async def presence(self, key: str, channel: str) -> dict[str, str]:
+        """See `Broker.presence`."""
+        base = self._scripts.base(key)
+        found = await self._lanes().lane(base)[0].submit(self._scripts.presence(base, channel))
+        return {client.decode(): info.decode() for client, info in zip(found[::2], found[1::2], strict=True)}
+
+    async def streams(self, key: str) -> tuple[StreamInfo, ...]:
+        """See `Broker.streams`."""
+        base = self._scripts.base(key)
+        lane, name = self._lanes().lane(base)
+        found = await lane.submit(self._scripts.streams(base, name))
+        channels = [channel.decode() for channel in found[::3]]
+        lengths = await asyncio.gather(*(lane.submit(self._scripts.length(base, channel)) for channel in channels))
+        return tuple(
+            StreamInfo(channel, Position(offset, epoch.decode()), length)
+            for channel, offset, epoch, length in zip(channels, found[1::3], found[2::3], lengths, strict=True)
+        )
+
+    async def broadcast(self, message: str) -> None:
+        """See `Broker.broadcast`."""
+        await self._nodes.broadcast(self._lanes(), message)
+
+    async def store(self, name: str, value: str | None) -> None:
+        """See `Broker.store`."""
+        await self._nodes.store(self._lanes(), name, value)
+
+    async def stored(self) -> dict[str, str]:
+        """See `Broker.stored`."""
+        return await self._nodes.stored(self._lanes())
+
+    def _lanes(self) -> Attachment:
+        if self._attachment is None:
+            raise BrokerUnavailable(self._reason)
+        return self._attachment
+
+    def _post(self, base: str, command: list[object]) -> None:
+        if self._attachment is not None:
+            with contextlib.suppress(BrokerUnavailable):
+                self._attachment.lane(base)[0].post(command)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable("the broker is closed")
+
+    def _receive(self, channel: bytes, message: bytes) -> None:
+        """The path of every event that this node gets."""
+        held = self._subscribers.get(channel)
+        if held is None:
+            if channel == self._nodes.channel and self._listener is not None:
+                self._nodes.receive(message, self._listener)
+            return
+        key, subscriber = held
+        if message[:1] == b"n":
+            length, rest = message[1:].split(b" ", 1)
+            subscriber.notify(key, rest[: int(length)].decode(), rest[int(length) :].decode())
+            return
+        number, epoch, ticket, length, rest = message[1:].split(b" ", 4)
+        offset, known, mine = int(number), epoch.decode(), ticket.decode()
+        if mine in self._underway:
+            self._underway[mine] = offset, known
+        text = rest[int(length) :]
+        subscriber.deliver(Publication(key, rest[: int(length)].decode(), offset, known, text.decode(), len(text)))
+
+    async def _attach(self) -> None:
+        attachment = Attachment(
+            self._servers,
+            self._scripts,
+            self._options,
+            node=self._node,
+            receive=self._receive,
+            failed=self._lose,
+        )
+        try:
+            subscribed = {self._nodes.channel, *self._subscribers}
+            await attachment.open(channel.decode() for channel in subscribed)
+            while added := self._subscribers.keys() - subscribed:
+                subscribed |= added
+                await attachment.subscribe(channel.decode() for channel in added)
+            await attachment.check()
+        except BaseException:
+            attachment.close("not all of it could be reached")
+            await attachment.disconnect()
+            raise
+        for channel in subscribed - self._subscribers.keys() - {self._nodes.channel}:
+            attachment.link(channel.decode()).unsubscribe(channel.decode())
+        self._attachment = attachment
+
+    async def _supervise(self) -> None:
+        restoring: asyncio.Task[None] | None = None
+        try:
+            while True:
+                if self._attachment is None:
+                    if restoring is not None:
+                        restoring.cancel()
+                    await self._reach()
+                    restoring = asyncio.create_task(self._restore())
+                await self._watch()
+        finally:
+            if restoring is not None:
+                restoring.cancel()
+
+    async def _watch(self) -> None:
+        """Until the next check is due, or something is lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.check_interval):
+                await self._trouble.wait()
+        if self._attachment is not None:
+            try:
+                await self._attachment.check()
+            except TimeoutError:
+                self._lose("no echo")
+            except BrokerError as error:
+                self._lose(error.reason)
+
+    async def _reach(self) -> None:
+        """Try until all servers are reached."""
+        lost_at = asyncio.get_running_loop().time()
+        if self._listener is not None:
+            await self._listener.broker_lost(self._reason)
+        while self._attachment is None:
+            self._trouble.clear()
+            # By then a server has carried out, or will refuse, whatever was on its way when it was lost.
+            await asyncio.sleep(lost_at + self._options.timeout - asyncio.get_running_loop().time())
+            try:
+                await self._attach()
+            except (*FAILURES, BrokerUnavailable) as error:
+                self._reason = f"{type(error).__name__}: no connection"
+                await asyncio.sleep(self._options.check_interval)
+
+    async def _restore(self) -> None:
+        while self._attachment is not None:
+            try:
+                await self._holdings.say(self._attachment)
+                if self._listener is not None:
+                    await self._listener.broker_restored()
+                return
+            except BrokerUnavailable:
+                return  # lost again; there will be another time
+            except BrokerError:
+                await asyncio.sleep(self._options.check_interval)
+
+    def _lose(self, reason: str) -> None:
+        """Everything that this node knew of is interrupted, before anybody can act on what it hears next."""
+        attachment, self._attachment = self._attachment, None
+        if attachment is None:
+            return
+        self._reason = reason
+        for _, subscriber in self._subscribers.values():
+            subscriber.interrupt()
+        attachment.close(reason)
+        self._trouble.set()

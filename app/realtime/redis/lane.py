@@ -1,0 +1,177 @@
+"""Commands on their way to one server: those that come while others are on their way leave together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from app.realtime.broker import BrokerError, BrokerUnavailable
+from app.realtime.redis.servers import Command, Servers
+
+BATCH = 500
+"""Commands that leave together, at most: what one reply of the server makes wait."""
+
+ELSEWHERE = (MovedError, AskError, TryAgainError)
+UNFIT = (ClusterDownError, MasterDownError, ReadOnlyError, NoScriptError)
+"""The server did not carry the command out and will not carry out others."""
+
+FAILURES = (RedisError, OSError, TimeoutError)
+"""How a server cannot be reached: the connection, or time, has run out."""
+
+
+class Lane:
+    """One connection to one server, with one batch on its way at a time, so that commands arrive in their order.
+
+    It never connects again: what a server was known to be when the connection opened holds for all that it carries.
+
+    Args:
+        connection: not open yet.
+        servers: knows what to do with a command that belongs elsewhere.
+        timeout: seconds for a batch.
+        pending: commands that may wait.
+        failed: called once, with the reason, when the connection is of no use any more.
+    """
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        servers: Servers,
+        *,
+        timeout: float,
+        pending: int,
+        failed: Callable[[str], None],
+    ) -> None:
+        """Not open yet."""
+        self._connection = connection
+        self._servers = servers
+        self._timeout = timeout
+        self._pending = pending
+        self._failed = failed
+        self._waiting: list[tuple[Command, asyncio.Future[Any] | None]] = []
+        self._sent: list[tuple[Command, asyncio.Future[Any] | None]] = []
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._clock = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, load: Sequence[Command]) -> None:
+        """Connect, make scripts known, and see what time it is there.
+
+        Raises:
+            redis.RedisError, OSError, TimeoutError: it cannot.
+        """
+        async with asyncio.timeout(self._timeout):
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+            *_, (seconds, microseconds) = await self._exchange([*load, ["TIME"]])
+        # Measured late rather than early: a deadline is then rather too early than too late.
+        self._clock = int(seconds) * 1000 + int(microseconds) / 1000 - self._loop.time() * 1000
+        self._task = self._loop.create_task(self._run())
+
+    def submit(self, command: Command) -> asyncio.Future[Any]:
+        """Send a command; its reply, in time.
+
+        Raises (when awaited):
+            BrokerUnavailable: it was not carried out, or, if `uncertain`, nobody knows.
+            BrokerError: the server refused it.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._closed:
+            future.set_exception(BrokerUnavailable("the connection is closed"))
+        elif len(self._waiting) >= self._pending:
+            future.set_exception(BrokerError(f"{self._pending} commands wait for the broker already"))
+        else:
+            self._append(command, future)
+        return future
+
+    def post(self, command: Command) -> None:
+        """Send a command whose reply nobody waits for. Without a connection it is forgotten."""
+        if not self._closed:
+            self._append(command, None)
+
+    def close(self, reason: str) -> None:
+        """Give up what waits, which was never sent, and what is on its way, whose fate nobody knows."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+        for batch, uncertain in ((self._sent, True), (self._waiting, False)):
+            for _, future in batch:
+                if future is not None and not future.done():
+                    future.set_exception(BrokerUnavailable(reason, uncertain=uncertain))
+        self._sent, self._waiting = [], []
+
+    async def disconnect(self) -> None:
+        """Close the connection; after `close`."""
+        await self._connection.disconnect(nowait=True)
+
+    def _append(self, command: Command, future: asyncio.Future[Any] | None) -> None:
+        self._waiting.append((command, future))
+        self._wake.set()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    await self._batch()
+        except FAILURES as error:
+            self._failed(f"{type(error).__name__}: no answer")
+
+    async def _batch(self) -> None:
+        self._sent, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        deadline = round(self._loop.time() * 1000 + self._clock + self._timeout * 1000)
+        for command, _ in self._sent:
+            if command[-1] is None:
+                command[-1] = deadline
+        async with asyncio.timeout(self._timeout):
+            replies = await self._exchange([command for command, _ in self._sent])
+        for (command, future), reply in zip(self._sent, replies, strict=True):
+            answer = await self._elsewhere(command) if isinstance(reply, ELSEWHERE) else reply
+            if isinstance(answer, UNFIT):
+                raise answer
+            if future is not None and not future.done():
+                _settle(future, answer)
+        self._sent = []
+
+    async def _exchange(self, commands: list[Command]) -> list[Any]:
+        connection = self._connection
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+
+    async def _elsewhere(self, command: Command) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._servers.redirect(command)
+        except ResponseError as error:
+            return error
+
+
+def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+    if isinstance(reply, ResponseError):
+        # Its text may quote the command, and with it a payload.
+        future.set_exception(BrokerError(f"the server refused a command: {type(reply).__name__}"))
+    else:
+        future.set_result(reply)
