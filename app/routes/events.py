@@ -13,7 +13,7 @@ import msgspec
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from msgspec import UNSET, Meta, Raw, UnsetType
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.dependencies import ApiKey, is_api_key
@@ -60,8 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NOT_UTF8 = "The body is not UTF-8."
-CONTAINER = "bulkhead.container"  # in the scope: to ask the application for it takes longer than to decode an event
-Handler = Callable[[Request], Coroutine[Any, Any, Receipt | list[Receipt]]]
+Handler = Callable[[GatewayContainer, Scope, Receive], Coroutine[Any, Any, Receipt | list[Receipt]]]
 
 _event = msgspec.json.Decoder(Event)
 _user_event = msgspec.json.Decoder(UserEvent)
@@ -70,19 +69,22 @@ _encoder = msgspec.json.Encoder()
 
 
 class PublishRoute(APIRoute):
-    """Checks the API key, calls the endpoint with the request and encodes what it returns: no dependencies are solved,
-    and nothing else is done that an event can do without."""
+    """Checks the API key, calls the endpoint and encodes what it returns: no dependencies are solved, and nothing else
+    is done that an event can do without."""
 
     def __init__(self, path: str, endpoint: Handler, **described: Any) -> None:
-        """Describe the endpoint as any other, and run it as it is."""
-        super().__init__(path, endpoint, **described)
+        """Describe the endpoint as any other, by its name and docstring, and run it as it is."""
+
+        def described_endpoint() -> None: ...
+
+        described_endpoint.__name__, described_endpoint.__doc__ = endpoint.__name__, endpoint.__doc__
+        super().__init__(path, described_endpoint, **described)
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
             container: GatewayContainer = scope["app"].state.container
             if not is_api_key(container.settings(), _api_key(scope)):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
-            scope[CONTAINER] = container
-            content = _encoder.encode(await endpoint(Request(scope, receive)))
+            content = _encoder.encode(await endpoint(container, scope, receive))
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": content})
@@ -108,10 +110,10 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
         **problem_answers(401, 409, 413, 422, 503),
     },
 )
-async def publish(request: Request) -> Receipt:
+async def publish(container: GatewayContainer, scope: Scope, receive: Receive) -> Receipt:
     """Append an event to the user's stream and deliver it to their connections, in order and once."""
-    event = _decode(_event, await _body(request))
-    return await _publish(_container(request).publisher(), request.path_params["user_id"], event)
+    event = _decode(_event, await _body(receive))
+    return await _publish(container.publisher(), scope["path_params"]["user_id"], event)
 
 
 @router.post(
@@ -128,10 +130,9 @@ async def publish(request: Request) -> Receipt:
         **problem_answers(401, 413, 422),
     },
 )
-async def publish_batch(request: Request) -> list[Receipt]:
+async def publish_batch(container: GatewayContainer, scope: Scope, receive: Receive) -> list[Receipt]:
     """Publish events to any users, in order. Each has its own result; one that fails harms no other."""
-    items = _decode(_batch, await _body(request))
-    container = _container(request)
+    items = _decode(_batch, await _body(receive))
     limit = container.settings().limits.batch_events
     if len(items) > limit:
         raise ProblemError(413, "batch-too-large", f"{len(items)} events; at most {limit} go (limits.batch_events).")
@@ -140,20 +141,22 @@ async def publish_batch(request: Request) -> list[Receipt]:
 
 
 def _api_key(scope: Scope) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-api-key"), None)
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            key: str = value.decode("latin-1")
+            return key
+    return None
 
 
-async def _body(request: Request) -> bytes:
-    message = await request.receive()
-    if message["type"] != "http.request":
-        raise ClientDisconnect
-    body: bytes = message.get("body", b"")
-    return body + b"".join([chunk async for chunk in request.stream()]) if message.get("more_body") else body
-
-
-def _container(request: Request) -> GatewayContainer:
-    container: GatewayContainer = request.scope[CONTAINER]
-    return container
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
