@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from starlette.routing import WebSocketRoute
 from app.guard import RequestGuard
 from app.isolation import Auditor
 from app.problems import install_problems
+from app.realtime.broker import BrokerUnavailable
 from app.routes import events, isolation, operations, users
 from app.routes.schemas import install_openapi
 from app.shortcut import Shortcut
@@ -57,14 +59,17 @@ class Gateway:
         if settings.profile == "production" and (problems := find_problems(settings)):
             raise ConfigurationError(problems)
         await self._prove()
-        broker = self._container.broker()
-        await broker.start()
+        broker, control = self._container.broker(), self._container.control()
+        await broker.start(control)
         try:
+            with contextlib.suppress(BrokerUnavailable):  # then it is done as soon as it can be
+                await control.synchronize()
             async with self._container.emergency().running():
                 yield
         finally:
             try:
-                await self._container.control().drain(0)
+                await control.drain(0)
+                await control.flush()
             finally:
                 await broker.close()
 

@@ -82,7 +82,25 @@ class ModeRule(Section):
 class BrokerSettings(Section):
     """Where streams live."""
 
-    url: str = Field("memory://", description="`memory://`: streams live in this process and end with it.")
+    url: str = Field(
+        "memory://",
+        description=(
+            "`memory://`: streams live in this process and end with it. Redis or Valkey, 7 and later: `redis://host`, "
+            "`rediss://host` (TLS), `valkey://`, `valkeys://`, `unix:///path`, `redis+cluster://host:port,host:port`, "
+            "`redis+sentinel://host:port,host:port/master`."
+        ),
+    )
+    prefix: str = Field(
+        "bulkhead",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Begin of all keys in Redis or Valkey: gateways with the same one are nodes of one gateway.",
+    )
+    timeout: PositiveSeconds = Field(2, description="Seconds without an answer after which Redis or Valkey is lost.")
+    check_interval: PositiveSeconds = Field(1, description="Seconds between checks that it answers and delivers.")
+    presence_ttl: PositiveSeconds = Field(
+        60, description="Seconds after which the clients of a lost node are present no more."
+    )
+    pending: PositiveInt = Field(50_000, description="Commands that may wait for Redis or Valkey; one more: 503.")
     max_bytes: PositiveInt = Field(
         256 * 1024 * 1024,
         description="Memory of all kept publications; the stream published to longest ago loses its own first.",
@@ -234,6 +252,12 @@ class Settings(BaseSettings):
     profile: Literal["development", "production"] = Field("production", description="The TOML file in `config/`.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 chooses a free one.")
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Processes of `bulkhead serve` that share the port; with `memory://` several share a Valkey."
+    )
+    worker_port: Annotated[int, Field(ge=1, le=65279)] | None = Field(
+        None, description="First of the ports on which each of several workers also listens alone."
+    )
     mode: ModeName = Field("unified", description="Mode of every user for whom nothing else decides.")
     mode_rules: tuple[ModeRule, ...] = Field((), description="Modes by verified claims; the first match decides.")
     api_keys_file: Path | None = Field(None, description="File with one API key per line.")

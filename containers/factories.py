@@ -23,9 +23,11 @@ from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
 from app.realtime.manager import ConnectionTable, UserManager
 from app.realtime.memory import MemoryBroker
+from app.realtime.messages import OperatorModes
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModePolicy
 from app.realtime.publisher import Publisher
+from app.realtime.redis import RedisBroker, RedisOptions, servers
 from app.realtime.services import SessionOptions
 from config import Settings
 from containers.violations import VIOLATIONS, violation
@@ -45,15 +47,6 @@ BROKER_GAUGES = (
     ("idempotency_keys", "Idempotency keys that are remembered."),
     ("presences", "Connections in channels, as presence counts them."),
 )
-
-
-class UnknownBroker(ValueError):
-    """`broker.url` names an engine that there is none of."""
-
-    def __init__(self, scheme: str) -> None:
-        """Keep the scheme."""
-        super().__init__(f"broker.url: no engine for {scheme!r}; use memory://")
-        self.scheme = scheme
 
 
 def policy(settings: Settings, clock: Clock) -> ModePolicy:
@@ -80,9 +73,29 @@ def lifecycle(settings: Settings, clock: Clock, metrics: Metrics) -> LifecycleLo
 
 def broker(settings: Settings, clock: Clock, metrics: Metrics) -> Broker:
     """The engine that `broker.url` names."""
-    scheme = settings.broker.url.partition("://")[0]
-    if scheme != "memory":
-        raise UnknownBroker(scheme)
+    engine = _memory(settings, clock, metrics) if settings.broker.url.startswith("memory://") else _redis(settings)
+    metrics.observe("broker_up", "Whether publishes, reads and deliveries work.", engine.healthy)
+    return engine
+
+
+def _redis(settings: Settings) -> RedisBroker:
+    wanted = settings.broker
+    options = RedisOptions(
+        history_size=settings.history.size,
+        history_ttl=settings.history.ttl,
+        max_streams_per_user=wanted.max_streams_per_user,
+        idempotency_ttl=wanted.idempotency_ttl,
+        idempotency_keys_per_user=wanted.idempotency_keys_per_user,
+        presence_ttl=wanted.presence_ttl,
+        prefix=wanted.prefix,
+        timeout=wanted.timeout,
+        check_interval=wanted.check_interval,
+        pending=wanted.pending,
+    )
+    return RedisBroker(servers(wanted.url, wanted.timeout), options)
+
+
+def _memory(settings: Settings, clock: Clock, metrics: Metrics) -> MemoryBroker:
     memory = MemoryBroker(
         clock=clock,
         history_size=settings.history.size,
@@ -279,6 +292,7 @@ def manager(
 
 
 def control(
+    settings: Settings,
     policy: ModePolicy,
     lifecycle: LifecycleLog[UserManager],
     publisher: Publisher[UserManager],
@@ -286,7 +300,14 @@ def control(
     managers: PerKey[UserManager],
 ) -> Control:
     """What operators work with."""
-    return Control(policy=policy, lifecycle=lifecycle, publisher=publisher, broker=broker, peek=managers.peek)
+    return Control(
+        policy=policy,
+        lifecycle=lifecycle,
+        publisher=publisher,
+        broker=broker,
+        operators=OperatorModes(policy, broker, settings.modes.max_user_modes),
+        peek=managers.peek,
+    )
 
 
 def emergency(

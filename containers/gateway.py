@@ -107,7 +107,14 @@ class GatewayContainer(containers.DeclarativeContainer):
 
     # The operators', and what acts in their place.
     control = Shared(
-        factories.control, policy, lifecycle, publisher, broker, manager.provider, reason="never reached from a manager"
+        factories.control,
+        settings,
+        policy,
+        lifecycle,
+        publisher,
+        broker,
+        manager.provider,
+        reason="never reached from a manager",
     )
     emergency = Shared(
         factories.emergency,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any
 
 import msgspec
 
-from app.realtime.broker import Broker, StreamInfo
+from app.realtime.broker import Broker, BrokerError, StreamInfo
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog
 from app.realtime.manager import UserManager
+from app.realtime.messages import DisconnectUser, OperatorModes, SetMode, decode_message, encode_message
 from app.realtime.modes import ModeKind, ModePolicy, SessionRequired
 from app.realtime.publisher import Publisher
 from app.realtime.violation import IsolationViolation
@@ -47,7 +51,8 @@ class Control:
         policy: where modes are decided.
         lifecycle: knows the managers that live.
         publisher: flushes what waited when degraded mode ends.
-        broker: knows streams.
+        broker: knows streams, and other nodes.
+        operators: tells other nodes what operators set.
         peek: the living manager of a context, if any.
     """
 
@@ -58,6 +63,7 @@ class Control:
         lifecycle: LifecycleLog[UserManager],
         publisher: Publisher[UserManager],
         broker: Broker,
+        operators: OperatorModes,
         peek: Callable[[UserContext], UserManager | None],
     ) -> None:
         """Not draining."""
@@ -65,8 +71,10 @@ class Control:
         self._lifecycle = lifecycle
         self._publisher = publisher
         self._broker = broker
+        self._operators = operators
         self._peek = peek
         self._draining = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def draining(self) -> bool:
@@ -91,22 +99,32 @@ class Control:
         return (report,) if report.streams else ()
 
     async def disconnect(self, user_id: str) -> int:
-        """End a user's connections with 3503, after which SDKs do not come back by themselves; their number.
+        """End a user's connections on all nodes with 3503, after which SDKs do not come back by themselves.
+
+        Returns:
+            Those on this node.
 
         Raises:
             IdentityError: the id breaks a rule.
+            BrokerUnavailable: other nodes cannot be told; here they are ended.
         """
+        ended = self._disconnect(user_id)
+        await self._broker.broadcast(encode_message(DisconnectUser(user_id)))
+        return ended
+
+    def _disconnect(self, user_id: str) -> int:
         reason = Disconnect(DisconnectCode.FORCE_DISCONNECT)
         return sum(manager.disconnect_all(reason) for manager in self._managers(user_id))
 
     async def set_mode(self, kind: ModeKind | None, user_id: str | None = None) -> int:
-        """Set the mode of one user or of all; None gives the decision back to the configuration.
+        """Set the mode of one user or of all, on all nodes; None gives the decision back to the configuration.
 
-        Managers whose key would now be another one (unified to isolated or back) end their connections with 3011, so
-        that clients come back to the right one. Leaving degraded mode publishes what waited.
+        While other nodes cannot be told, it holds here, and there as soon as they can. Managers whose key would now be
+        another one (unified to isolated or back) end their connections with 3011, so that clients come back to the
+        right one. Leaving degraded mode publishes what waited.
 
         Returns:
-            Managers that the change reached.
+            Managers that the change reached, on this node.
 
         Raises:
             IdentityError: the id breaks a rule.
@@ -114,13 +132,11 @@ class Control:
             BrokerError: what waited could not be published; it waits on.
             IsolationViolation: a manager's new mode is another manager's. It keeps the mode it has; all others changed.
         """
-        if user_id is None:
-            self._policy.set_for_all(kind)
-            managers = self._lifecycle.living()
-        else:
-            managers = self._managers(user_id)
-            self._policy.set_for_user(user_id, kind)
-        return await self._refresh(managers)
+        managers = self._lifecycle.living() if user_id is None else self._managers(user_id)
+        self._operators.set(user_id, kind)
+        changed = await self._refresh(managers)
+        await self._operators.tell()
+        return changed
 
     async def refresh_modes(self) -> int:
         """Give every manager the mode that the policy has for it now, in batches, and publish what waits no longer.
@@ -140,15 +156,63 @@ class Control:
         await self._take_modes(self._lifecycle.living())
 
     async def broker_restored(self) -> None:
-        """The broker is back: managers return to their modes, and what waited goes out.
+        """The broker is back: what waited goes out, and managers return to their modes and get what they missed.
 
         Raises:
             BrokerError: it went away again; what is left waits on.
         """
         logger.warning("broker restored")
         self._policy.clear_incident(ModeKind.DEGRADED)
-        await self._take_modes(self._lifecycle.living())
+        await self.synchronize()
+        managers = self._lifecycle.living()
+        for start in range(0, len(managers), BATCH):
+            # Together, as each waits for the broker, which carries out many commands at once.
+            batch = managers[start : start + BATCH]
+            errors = await asyncio.gather(*map(self._catch_up, batch), return_exceptions=True)
+            for error in filter(None, errors):
+                raise error
         await self._flush()
+
+    async def _catch_up(self, manager: UserManager) -> None:
+        decided = self._policy.decide(manager.context.user_id, manager.context.claims).kind
+        with contextlib.suppress(IsolationViolation):  # counted and logged; the manager keeps the mode it has
+            await self._publisher.catch_up(
+                manager.key, flush=decided is not ModeKind.DEGRADED, settle=partial(self._apply, manager)
+            )
+
+    async def synchronize(self) -> None:
+        """Tell other nodes what operators set here while the broker was lost, and learn what they set elsewhere.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached.
+        """
+        await self._operators.tell()
+        await self._operators.load()
+
+    def broker_message(self, message: str) -> None:
+        """Another node told something. Does not wait."""
+        try:
+            told = decode_message(message)
+        except msgspec.DecodeError:
+            logger.warning("another node said something that this version does not understand")
+            return
+        match told:
+            case DisconnectUser(user_id):
+                self._disconnect(user_id)
+            case SetMode(user_id):
+                self._operators.take(told)
+                self._later(self._refresh(self._lifecycle.living() if user_id is None else self._managers(user_id)))
+
+    def _later(self, work: Coroutine[Any, Any, int]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except (BrokerError, IsolationViolation) as error:
+                logger.warning("a mode that another node told of: %s", type(error).__name__)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _refresh(self, managers: Iterable[UserManager]) -> int:
         changed, violation = await self._take_modes(managers)
@@ -190,6 +254,13 @@ class Control:
             if number % BATCH == 0 and number < len(managers):
                 await asyncio.sleep(seconds * BATCH / len(managers))
         return ended
+
+    async def flush(self) -> None:
+        """Publish everything that waits, whatever the modes say: the gateway stops. What cannot go out is counted."""
+        try:
+            await self._publisher.flush_all(whatever_the_mode=True)
+        except BrokerError as error:
+            logger.error("publishes were lost that waited for the broker: %s", error.reason)
 
     def _apply(self, manager: UserManager) -> bool:
         try:

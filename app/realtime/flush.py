@@ -81,13 +81,14 @@ class Flusher(Generic[R_co]):
         connections = 0 if key in self._flushing else self._deliver_live(key, channel, data, info)
         return Published("", 0, connections, queued=True)
 
-    async def catch_up(self, key: str, settle: Callable[[], object] = bool) -> None:
+    async def catch_up(self, key: str, *, flush: bool = True, settle: Callable[[], object] = bool) -> None:
         """Publish what waits for a user key, in order, and bring its connections to the top of their streams.
 
         Each connection gets what it has not seen, once and in the streams' order: what other nodes published while this
         one did not hear of it, and what waited, unless it got that live.
 
         Args:
+            flush: publish what waits; else it waits on.
             settle: called when nothing waits any more; publishes after that may go to the broker.
 
         Raises:
@@ -103,7 +104,8 @@ class Flusher(Generic[R_co]):
             subscription.hold()
         self._flushing.add(key)
         try:
-            await self._flush(key, subscriptions, seen_until)
+            if flush:
+                await self._flush(key, subscriptions, seen_until)
             settle()
             await self._read_missed(key, subscriptions)
         finally:

@@ -162,6 +162,25 @@ class ModePolicy:
             self._for_user[user_id] = decision(kind, reason, self._for_user.get(user_id))
         self._addresses = {}
 
+    @property
+    def operators(self) -> Mapping[str | None, Decision]:
+        """What operators set, by user; None: for all."""
+        found: dict[str | None, Decision] = {}
+        found.update(self._for_user)
+        if self._for_all is not None:
+            found[None] = self._for_all
+        return found
+
+    def restore(self, user_id: str | None, decided: Decision | None) -> None:
+        """Take over what an operator set elsewhere; None: it was given back. The limit was kept there."""
+        if user_id is None:
+            self._for_all = decided
+        elif decided is None:
+            self._for_user.pop(user_id, None)
+        else:
+            self._for_user[user_id] = decided
+        self._addresses = {}
+
     def decide(self, user_id: str | None, claims: Mapping[str, Any] = MappingProxyType({})) -> Decision:
         """The mode of a user, and why."""
         if user_id is not None and (set_for_user := self._for_user.get(user_id)) is not None:

@@ -223,12 +223,12 @@ class Publisher(Generic[M]):
         """How far the backlog has come; see `Subscription.joined_at`."""
         return self._backlog.serial
 
-    async def catch_up(self, key: str, settle: Callable[[], object] = bool) -> None:
+    async def catch_up(self, key: str, *, flush: bool, settle: Callable[[], object]) -> None:
         """Publish what waits for a user key, and bring its connections up to date: see `Flusher.catch_up`."""
-        await self._flusher.catch_up(key, settle)
+        await self._flusher.catch_up(key, flush=flush, settle=settle)
 
-    async def flush_all(self) -> None:
-        """Publish what waits for every user whose mode is not degraded any more.
+    async def flush_all(self, *, whatever_the_mode: bool = False) -> None:
+        """Publish what waits for every user whose mode is not degraded any more, or for all.
 
         Raises:
             BrokerError: the broker went away again; what is left waits on.
@@ -236,7 +236,7 @@ class Publisher(Generic[M]):
         for key in self._backlog.keys():  # noqa: SIM118 - a copy: flushing takes keys away
             local = self._local.get(key)
             kind = self._policy.decide(user_of(key)).kind if local is None else local.mode.kind
-            if kind is not ModeKind.DEGRADED:
+            if whatever_the_mode or kind is not ModeKind.DEGRADED:
                 await self._flusher.catch_up(key)
 
     def _wait(

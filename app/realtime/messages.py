@@ -1,0 +1,115 @@
+"""What nodes tell each other about operators."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app.realtime.broker import Broker, BrokerUnavailable
+from app.realtime.modes import Decision, ModeKind, ModeLimitExceeded, ModePolicy
+
+
+class DisconnectUser(msgspec.Struct, frozen=True, tag="disconnect"):
+    """An operator ended the connections of a user."""
+
+    user_id: str
+
+
+class SetMode(msgspec.Struct, frozen=True, tag="mode"):
+    """An operator set a mode.
+
+    Attributes:
+        user_id: whose; None: everybody's.
+        kind: None: the configuration decides again.
+        keys: ISOLATED or UNIFIED, if that is not for the configuration to say; see `Decision`.
+    """
+
+    user_id: str | None
+    kind: ModeKind | None = None
+    keys: ModeKind | None = None
+
+
+Message = DisconnectUser | SetMode
+
+
+def encode_message(message: Message) -> str:
+    """As JSON."""
+    return msgspec.json.encode(message).decode()
+
+
+def decode_message(text: str) -> Message:
+    """From JSON.
+
+    Raises:
+        msgspec.DecodeError: it is of a later version.
+    """
+    message: Message = msgspec.json.decode(text, type=Message)
+    return message
+
+
+class OperatorModes:
+    """Keeps what operators set alike on all nodes: each tells the others, and stores it for those that come later.
+
+    Args:
+        policy: this node's.
+        broker: the way to the others.
+        limit: changes that wait to be told while the broker cannot be reached.
+    """
+
+    def __init__(self, policy: ModePolicy, broker: Broker, limit: int) -> None:
+        """Nothing waits to be told."""
+        self._policy = policy
+        self._broker = broker
+        self._limit = limit
+        self._untold: dict[str | None, None] = {}
+
+    def set(self, user_id: str | None, kind: ModeKind | None) -> None:
+        """Set a mode on this node; `tell` tells the others.
+
+        Raises:
+            ModeLimitExceeded: modes of too many users are set.
+        """
+        if user_id not in self._untold and len(self._untold) > self._limit:
+            raise ModeLimitExceeded(self._limit)
+        if user_id is None:
+            self._policy.set_for_all(kind)
+        else:
+            self._policy.set_for_user(user_id, kind)
+        self._untold[user_id] = None
+
+    async def tell(self) -> None:
+        """Tell the other nodes what was set here; while the broker cannot be reached, it waits for another call."""
+        for user_id in list(self._untold):
+            decided = self._policy.operators.get(user_id)
+            message = SetMode(user_id) if decided is None else SetMode(user_id, decided.kind, decided.keys)
+            text = encode_message(message)
+            try:
+                await self._broker.store(_name(user_id), None if decided is None else text)
+                await self._broker.broadcast(text)
+            except BrokerUnavailable:
+                return
+            if self._policy.operators.get(user_id) is decided:
+                self._untold.pop(user_id, None)
+
+    def take(self, message: SetMode) -> None:
+        """Another node told of a change."""
+        decided = None if message.kind is None else Decision(message.kind, "operator", message.keys)
+        self._policy.restore(message.user_id, decided)
+
+    async def load(self) -> None:
+        """Take what is stored, but for what waits to be told.
+
+        Raises:
+            BrokerUnavailable: it cannot be read.
+        """
+        stored = await self._broker.stored()
+        messages = [decode_message(text) for name, text in stored.items() if name.startswith("mode")]
+        told = [message for message in messages if isinstance(message, SetMode)]
+        for user_id in self._policy.operators.keys() - {message.user_id for message in told} - self._untold.keys():
+            self._policy.restore(user_id, None)
+        for message in told:
+            if message.user_id not in self._untold:
+                self.take(message)
+
+
+def _name(user_id: str | None) -> str:
+    return "mode" if user_id is None else f"mode:{user_id}"
