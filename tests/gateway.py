@@ -148,6 +148,13 @@ class Client:
         end = self.socket.protocol.close_rcvd
         return (1006, "") if end is None else (end.code, end.reason)
 
+    async def arrived(self) -> list[dict[str, Any]]:
+        """Take every push that came or is on its way, without its wrapping; see `nothing`."""
+        await self.error("no_such_method")
+        pushes = [message["push"] for message in self._messages if "push" in message]
+        self._messages = deque(message for message in self._messages if "push" not in message)
+        return pushes
+
     async def nothing(self) -> None:
         """See that nothing but pings is left, kept or on its way: what comes is in order, and this reply is last."""
         await self.error("no_such_method")

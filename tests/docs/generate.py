@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.docs.pages import ROOT, markers, section
 from tests.isolation.planted.created import CREATED
 from tests.isolation.planted.grown import GROWN
 from tests.isolation.planted.wired import WIRED
+from tests.modes.table import TABLES, State
 
 LEFT_OUT = frozenset({"settings", "clock", "metrics"})
 
@@ -169,6 +171,30 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def states() -> str:
+    """What publishers and clients are answered, by mode and whether there is a broker."""
+    head = ("mode", "publish of a back end", "the same, of a critical type", "commands of clients")
+    return table(head, [(state.label, state.ordinary, state.critical, state.commands) for state in State])
+
+
+def transitions(part: str) -> str:
+    """Transitions of modes."""
+    head = ("from", "event", "to", "reason", "connected clients", "publishers", "what waited")
+    rows = [
+        (
+            row.start.text,
+            row.event.value,
+            row.state.label,
+            row.reason,
+            row.told.value,
+            row.state.publishers,
+            row.waited,
+        )
+        for row in TABLES[part]
+    ]
+    return table(head, rows)
+
+
 SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = MappingProxyType(
     {
         ("docs/concepts.md", "picture"): picture,
@@ -180,6 +206,8 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = MappingProxyType(
         ("docs/protocol.md", "unsubscribes"): unsubscribes,
         ("docs/http-api.md", "endpoints"): endpoints,
         ("docs/operations.md", "metrics"): metrics,
+        ("docs/modes.md", "states"): states,
+        **{("docs/modes.md", part): partial(transitions, part) for part in TABLES},
     }
 )
 
