@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -25,6 +26,8 @@ NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 KEY_SOURCES = ("hmac_secret", "public_key", "jwks_file", "jwks_url")
 DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
+
+BROKER = r"memory://|(redis|valkey)s?(\+cluster|\+sentinel)?://.+|unix:///.+"
 
 # The first may not be more than the second.
 ORDER = (
@@ -150,8 +153,9 @@ def _check_amounts(settings: Settings) -> Iterator[Problem]:
 
 
 def _check_features(settings: Settings) -> Iterator[Problem]:
-    if not settings.broker.url.startswith("memory://"):
-        yield _problem(settings, "broker.url", "no broker of this kind", "Use memory://.")
+    if re.fullmatch(BROKER, settings.broker.url) is None:
+        remedy = "Use memory://, or redis://, valkey:// and so on: see broker.url in docs/configuration.md."
+        yield _problem(settings, "broker.url", "no broker of this kind", remedy)
     if settings.demo and settings.auth.hmac_secret is None:
         message = "the demo signs its users in with auth.hmac_secret, and there is none"
         yield _problem(settings, "demo", message, "Set auth.hmac_secret, or switch demo off.")

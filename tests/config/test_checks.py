@@ -250,7 +250,11 @@ def test_an_amount_larger_than_what_it_is_part_of_is_refused(small: str, large: 
 
 def test_a_broker_that_does_not_exist_is_refused() -> None:
     assert problems(settings(broker={"url": "kafka://"})) == [
-        ("broker.url", "no broker of this kind", "Use memory://.")
+        (
+            "broker.url",
+            "no broker of this kind",
+            "Use memory://, or redis://, valkey:// and so on: see broker.url in docs/configuration.md.",
+        )
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ Connect = Callable[[], AbstractConnection]
 
 PORT, SENTINEL_PORT = 6379, 26379
 OF_ONE_SERVER = frozenset({"host", "db", "himport_registry"})
-SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "redis+cluster", "redis+sentinel")
+SCHEME = re.compile(r"(?P<engine>redis|valkey)(?P<tls>s?)(?:\+(?P<several>cluster|sentinel))?|unix")
 
 
 class UnknownServers(ValueError):
@@ -63,23 +64,26 @@ def servers(url: str, timeout: float) -> Servers:
     """The servers of an address.
 
     Args:
-        url: `redis://`, `rediss://` (TLS), `valkey://`, `valkeys://` or `unix://` for one server;
-            `redis+cluster://host:port,host:port`; `redis+sentinel://host:port,host:port/master/database`. User,
-            password and the query are as redis-py reads them, and those of the data servers.
+        url: `redis://` or `unix://` for one server; `redis+cluster://host:port,host:port`;
+            `redis+sentinel://host:port,host:port/master/database`. With TLS it begins with `rediss`; `valkey` and
+            `valkeys` say the same. User, password and the query are as redis-py reads them, and those of the data
+            servers.
         timeout: seconds for a connection to open.
 
     Raises:
         UnknownServers: it is none of these.
     """
     scheme, _, rest = url.partition("://")
-    if scheme not in SCHEMES:
-        raise UnknownServers(f"no engine for {scheme!r}; use memory:// or one of {', '.join(SCHEMES)}")
-    kind, _, variant = scheme.partition("+")
-    base = kind.replace("valkey", "redis")
-    if not variant:
+    found = SCHEME.fullmatch(scheme)
+    if found is None:
+        raise UnknownServers("no engine of this kind; use memory://, redis://, valkey:// or unix://")
+    if scheme == "unix":
+        return StandAlone(url, timeout)
+    base, several = f"redis{found['tls']}", found["several"]
+    if several is None:
         return StandAlone(f"{base}://{rest}", timeout)
     hosts, path, pool = _several(base, rest, timeout)
-    if variant == "cluster":
+    if several == "cluster":
         return Cluster([_host(each, PORT) for each in hosts], pool)
     master, _, database = path.partition("/")
     if not master:
@@ -99,8 +103,11 @@ def _several(scheme: str, rest: str, timeout: float) -> tuple[list[str], str, Co
 
 
 def _pool(url: str, timeout: float) -> ConnectionPool:
+    options = _options(timeout)
+    if url.startswith("unix://"):
+        del options["socket_keepalive"]  # which is TCP's
     try:
-        return ConnectionPool.from_url(url, **_options(timeout))
+        return ConnectionPool.from_url(url, **options)
     except ValueError:
         raise UnknownServers("is not an address that redis-py understands") from None
 
