@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from dependency_injector.containers import Container, DynamicContainer
 from dependency_injector.providers import Provider
 
-from . import readers
+from . import bytecode, frames, readers
 
 ATOMS = frozenset(
     {type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, range, object}
@@ -53,7 +53,7 @@ STOP_WIRING = (Provider, Container, DynamicContainer)
 """Stop: providers and containers. What they hand out is the matter of the proof of the wiring."""
 
 STOP_INTERPRETER = (types.ModuleType, decimal.Context, types.GenericAlias, types.UnionType)
-"""Stop: modules and what is of a process by the language. Code of all users runs in them; see also `readers`, where
+"""Stop: modules and what is of a process by the language. Code of all users runs in them; see also `frames`, where
 the globals of a function and the callers of a frame are left out."""
 
 STOP_LOOP = (AbstractEventLoop,)
@@ -81,6 +81,10 @@ class Kind(NamedTuple):
     known: bool = True
     empty: bool = False
 
+    def of(self, value: object) -> Kind:
+        """The kind of one object of the type."""
+        return EMPTY if self.empty and all(part is type(value) for part in gc.get_referents(value)) else self
+
 
 EMPTY = Kind(False)
 """The kind of an object without attributes, such as a sentinel or a clock, whose class has `Kind.empty`."""
@@ -92,15 +96,15 @@ EXACT: types.MappingProxyType[type, Kind] = types.MappingProxyType(
         slice: Kind(False),
         datetime.datetime: Kind(False, readers.timezone),
         datetime.time: Kind(False, readers.timezone),
-        types.FunctionType: Kind(False, readers.function),
+        types.FunctionType: Kind(False, frames.function),
         types.BuiltinFunctionType: Kind(False),
         types.MethodType: Kind(False),
         types.MethodWrapperType: Kind(False),
         types.MappingProxyType: Kind(False, readers.proxied),
-        types.CoroutineType: Kind(True, readers.suspended),
-        types.GeneratorType: Kind(True, readers.suspended),
-        types.AsyncGeneratorType: Kind(True, readers.suspended),
-        types.FrameType: Kind(True, readers.frame),
+        types.CoroutineType: Kind(True, frames.coroutine),
+        types.GeneratorType: Kind(True, frames.generator),
+        types.AsyncGeneratorType: Kind(True, frames.async_generator),
+        types.FrameType: Kind(True, frames.frame),
         functools.partial: Kind(False, readers.partial),
         functools.partialmethod: Kind(False, readers.partial),
         functools.cached_property: Kind(False, readers.func),
@@ -143,11 +147,11 @@ def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
     if issubclass(type_, logging.Logger):
         return Kind(False, readers.logger)
     if issubclass(type_, logging.Filter) or is_frozen(type_) or is_stateless_descriptor(type_):
-        return Kind(False, readers.fields)
+        return Kind(False, readers.fields_of(type_))
     if type_.__flags__ & readers.HAS_REFERENTS:
         return Kind(True, empty=_is_bare(type_))
     known = hasattr(type_, "__struct_fields__") or type_.__module__.partition(".")[0] in sys.stdlib_module_names
-    return Kind(True, readers.members, known=known)
+    return Kind(True, readers.members_of(type_), known=known)
 
 
 def _class_kind(metaclass: type) -> Kind | None:
@@ -192,7 +196,9 @@ def _is_bare(type_: type) -> bool:
         return False
     functions = (value for class_ in type_.__mro__ for value in vars(class_).values())
     return not any(
-        readers.stores_on_first_argument(value.__code__) for value in functions if isinstance(value, types.FunctionType)
+        bytecode.stores_on_first_argument(value.__code__)
+        for value in functions
+        if isinstance(value, types.FunctionType)
     )
 
 
@@ -200,4 +206,4 @@ def is_stateless_descriptor(type_: type) -> bool:
     """Tell whether objects of a type are descriptors that, as their code reads, store nothing on themselves."""
     accessors = [getattr(type_, name, None) for name in ("__get__", "__set__", "__delete__")]
     functions = [accessor for accessor in accessors if isinstance(accessor, types.FunctionType)]
-    return bool(functions) and not any(readers.stores_on_first_argument(function.__code__) for function in functions)
+    return bool(functions) and not any(bytecode.stores_on_first_argument(function.__code__) for function in functions)

@@ -20,7 +20,7 @@ from contextvars import Context
 from itertools import chain, pairwise
 from typing import Any
 
-from . import readers
+from . import frames, readers
 
 UNKNOWN = ".?"
 """The step into an object that refers to the next one in a way that no rule here can read."""
@@ -128,7 +128,7 @@ def _frame(parent: types.FrameType, child: object) -> Iterator[str]:
 
 
 def _locals(frame: types.FrameType, holder: object, child: object) -> Iterator[str]:
-    return (f".<local {name}>" for name, value in readers.Snapshot(frame, holder).found.items() if value is child)
+    return (f".<local {name}>" for name, value in frames.Snapshot(frame, holder).found.items() if value is child)
 
 
 def _future(parent: asyncio.Future[Any], child: object) -> Iterator[str]:

@@ -13,8 +13,9 @@ import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from dependency_injector import containers, providers
 
@@ -67,6 +68,19 @@ class Slotted:
 def test_an_empty_slot_does_no_harm() -> None:
     inner: list[int] = []
     assert paths(Slotted(inner), inner) == ["Slotted._Slotted__hidden"]
+
+
+def test_of_an_object_that_the_garbage_collector_does_not_know_the_slots_and_the_class_are_read() -> None:
+    class Unknown(msgspec.Struct, gc=False):
+        kept: ClassVar[list[int]] = []
+        hidden: object
+        empty: object = None
+
+    inner: list[int] = []
+    root = Unknown(inner)
+    del root.empty
+    assert paths(root, inner) == ["Unknown.hidden"]
+    assert paths(root, Unknown.kept) == ["Unknown.<class Unknown>.kept"]
 
 
 def test_a_way_through_a_method_a_partial_and_a_default() -> None:
