@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 from . import readers
 from .errors import describe
+from .kinds import Kind
 from .reach import Reader, walk
 from .report import Finding, Place, Report
 
 # Objects that are read, and referents that are looked at, before the clock is asked again.
 OBJECTS = 64
 REFERENTS = 512
-# Parts of what is known about objects, by the lowest bits of an address that differ.
+# Parts of what is known about objects, by the MiB of memory in which they lie.
 PARTS = 256
-ALIGNMENT = 4
+REGION = 20
 
 
 def audit(
@@ -130,46 +131,59 @@ class Audit:
         yield from self._compare_references()
 
     def _walk(self, number: int, root: object) -> Iterator[None]:
-        found = [root]  # alive until the walk ends, so that no id among them means two objects
-        foreign: set[int] = set()
+        found = [root]
+        seen = {id(root): root}  # alive until the walk ends, so that no id among them means two objects
         position = 0
         while position < len(found):
             batch = found[position : position + OBJECTS]
             position += len(batch)
             referents = self._reader.read(batch)
             for start in range(0, len(referents), REFERENTS):
-                for suspect in self._visit(referents[start : start + REFERENTS], number, found, foreign):
+                for suspect in self._visit(referents[start : start + REFERENTS], number, found, seen):
                     if not (yield from self._confirm(suspect, number)):
                         self._owners.of(id(suspect))[id(suspect)] = number
                         found.append(suspect)
                 yield
 
-    def _visit(self, referents: list[object], number: int, found: list[object], foreign: set[int]) -> list[object]:
+    def _visit(self, values: list[object], number: int, found: list[object], seen: dict[int, object]) -> list[object]:
         """Note what the owner reaches first, and give what another one has reached before it."""
-        owners, kinds = self._owners.of, self._reader.kinds
+        reader, owners = self._reader, self._owners.parts
+        atoms, plain, skipped = reader.kinds.atoms, reader.kinds.plain, reader.skipped
         suspects: list[object] = []
-        for referent in referents:
-            if kinds[type(referent)] is None:
+        for value in values:  # some hundred times for each connection, so there are few calls in it
+            if (type_ := type(value)) in atoms:
                 continue
-            key = id(referent)
-            owner_of = owners(key)
-            first = owner_of.get(key)
-            if first == number or key in foreign or (kind := self._reader.kind(referent)) is None:
+            key = id(value)
+            if key in seen or key in skipped:
                 continue
-            if first is None:
+            seen[key] = value
+            owner_of = owners[(key >> REGION) % PARTS]
+            if key in owner_of:
+                suspects += self._suspects(value, number, found, seen)
+            elif type_ in plain:
                 owner_of[key] = number
-                found.append(referent)
-            else:
-                foreign.add(key)
-                if kind.mutable:
-                    suspects.append(referent)
+                found.append(value)
+            elif (kind := reader.kinds[type_]) is not None:
+                owner_of[key] = number
+                if kind.weak:
+                    self._references.append((value, number))
+                # Read at once, or each coroutine that awaits another one would be a turn of its own.
+                if len(values) < REFERENTS and len(more := kind.read(value)) < REFERENTS:
+                    values += more
                 else:
-                    suspects += self._visit(self._behind(referent), number, found, foreign)
-            if kind.weak:
-                self._references.append((referent, number))
+                    found.append(value)
         return suspects
 
-    def _behind(self, value: object) -> list[object]:
+    def _suspects(self, value: object, number: int, found: list[object], seen: dict[int, object]) -> list[object]:
+        """What can change of a value that another owner has reached before: itself, or what is behind it."""
+        kind = self._reader.kind(value)
+        if kind is None:  # it lies where something else was
+            return []
+        if kind.weak:
+            self._references.append((value, number))
+        return [value] if kind.mutable else self._visit([*self._behind(value, kind)], number, found, seen)
+
+    def _behind(self, value: object, kind: Kind) -> list[object]:
         """The mutable objects and the weak references to which one leads that cannot change itself.
 
         Remembered, as all owners have their classes and functions in common; but nothing is kept alive that can change,
@@ -181,11 +195,13 @@ class Audit:
         waiting, ends = [value], list[object]()
         while waiting:
             for referent in self._reader.read((waiting.pop(),)):
-                kind = self._reader.kind(referent)
-                if kind is not None and id(referent) not in seen:
+                part = self._reader.kind(referent)
+                if part is not None and id(referent) not in seen:
                     seen[id(referent)] = referent
-                    (ends if kind.mutable or kind.weak else waiting).append(referent)
-        if not ends or isinstance(value, type):
+                    (ends if part.mutable or part.weak else waiting).append(referent)
+        if not ends and not kind.weak:
+            self._reader.skip(value)
+        elif isinstance(value, type):
             self._leads_to[id(value)] = value, ends
         return ends
 
@@ -241,19 +257,22 @@ class Audit:
 
 
 class Owners:
-    """Which owner reached an object first, by id. In parts: a dictionary of a million entries takes long to grow."""
+    """Which owner reached an object first, by id.
 
-    __slots__ = ("_parts",)
+    In parts, as a dictionary of a million entries takes long to grow; and what an owner reaches lies together.
+    """
+
+    __slots__ = ("parts",)
 
     def __init__(self) -> None:
-        self._parts: tuple[dict[int, int], ...] = tuple({} for _ in range(PARTS))
+        self.parts: tuple[dict[int, int], ...] = tuple({} for _ in range(PARTS))
 
     def of(self, key: int) -> dict[int, int]:
         """The part in which an id is."""
-        return self._parts[(key >> ALIGNMENT) % PARTS]
+        return self.parts[(key >> REGION) % PARTS]
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts))
+        return sum(map(len, self.parts))
 
 
 class _Leak(NamedTuple):

@@ -5,7 +5,8 @@ suspended coroutines, tasks, contexts, tracebacks: whatever the garbage collecto
 it does not know besides. No code of the objects runs, and they are left as they were.
 
 A walk ends at atoms (``kinds.ATOMS``) and at the stops (``kinds.STOP_...``, ``readers.CLASS_METADATA``,
-``readers.LOGGER_ATTRIBUTES``; globals of functions and callers of frames, see :mod:`providers.readers`). It does not
+``readers.LOGGER_ATTRIBUTES``, ``frames.MADE_BY_LIBRARY``; globals of functions and callers of frames, see
+:mod:`providers.frames`). It does not
 pass through weak references; what they refer to is counted apart.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 
 from . import labels, readers
 from .errors import describe
-from .kinds import EMPTY, Kind, classify
+from .kinds import Kind, classify
 
 
 class Reached:
@@ -57,15 +58,23 @@ class Kinds(dict[type, Kind | None]):
     """Kinds by type, each classified when it is first asked for.
 
     :param stop: classes whose objects are skipped.
+    :ivar atoms: known types whose objects are skipped.
+    :ivar plain: known types of whose objects the garbage collector tells everything.
     :ivar unread: names of types whose objects may refer to others in a way that cannot be read.
     """
 
     def __init__(self, stop: tuple[type, ...]) -> None:
         self._stop = stop
+        self.atoms: set[type] = set()
+        self.plain: set[type] = set()
         self.unread: set[str] = set()
 
     def __missing__(self, type_: type) -> Kind | None:
         kind = self[type_] = classify(type_, self._stop)
+        if kind is None:
+            self.atoms.add(type_)
+        elif kind.read is gc.get_referents and not kind.weak:
+            self.plain.add(type_)
         if kind is not None and not kind.known:
             self.unread.add(describe(type_))
         return kind
@@ -78,42 +87,46 @@ class Reader:
         tuple, a bound method) stands for what it holds.
     :param stop: classes whose objects are skipped in the same way.
     :ivar kinds: kinds of types; of a single object see :meth:`kind`.
+    :ivar skipped: by id, objects that are shared, or that lead to nothing that could be; kept alive, so that their ids
+        stay their own.
     """
 
-    __slots__ = ("_shared", "kinds")
+    __slots__ = ("kinds", "skipped")
 
     def __init__(self, shared: Iterable[object] = (), stop: tuple[type, ...] = ()) -> None:
         self.kinds = Kinds(stop)
-        self._shared: dict[int, object] = {}
+        self.skipped: dict[int, object] = {}
         waiting = list(shared)
         while waiting:
             value = waiting.pop()
             kind = self.kind(value)
             if kind is not None:
-                self._shared[id(value)] = value
+                self.skip(value)
                 if not kind.mutable and not isinstance(value, type):
                     waiting += kind.read(value)
+
+    def skip(self, value: object) -> None:
+        """Skip an object from now on."""
+        self.skipped[id(value)] = value
 
     def kind(self, value: object) -> Kind | None:
         """The kind of an object; None for one that is skipped: an atom, behind a stop, or shared."""
         kind = self.kinds[type(value)]
-        if kind is None or id(value) in self._shared:
+        if kind is None or id(value) in self.skipped:
             return None
-        return EMPTY if kind.empty and all(part is type(value) for part in gc.get_referents(value)) else kind
+        return kind.of(value)
 
     def read(self, values: Iterable[object]) -> list[object]:
         """Everything that some objects refer to, in no order; those of one kind are read at once."""
-        plain: list[object] = []
+        kinds, plain = self.kinds, self.kinds.plain
+        simple: list[object] = []
         found: list[object] = []
         for value in values:
-            kind = self.kinds[type(value)]
-            if kind is None:
-                continue
-            if kind.read is gc.get_referents:
-                plain.append(value)
-            else:
+            if type(value) in plain:
+                simple.append(value)
+            elif (kind := kinds[type(value)]) is not None:
                 found += kind.read(value)
-        found += gc.get_referents(*plain)
+        found += gc.get_referents(*simple)
         return found
 
 

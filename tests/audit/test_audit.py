@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -180,8 +183,11 @@ def test_an_audit_in_steps_finds_the_same() -> None:
     assert steps > 20
 
 
-def test_a_step_takes_little_more_than_its_time_and_one_after_the_end_does_nothing() -> None:
-    owners = [Owner(x=[[n] for n in range(20_000)]) for _ in range(5)]
+@pytest.mark.parametrize("many", [list, tuple, lambda values: MappingProxyType(dict(enumerate(values)))])
+def test_a_step_takes_little_more_than_its_time_and_one_after_the_end_does_nothing(
+    many: Callable[[Iterable[object]], object],
+) -> None:
+    owners = [Owner(x=many([n] for n in range(20_000))) for _ in range(5)]
     running = Audit(owners)
     took = []
     over = False
@@ -227,6 +233,22 @@ def test_memory_that_is_used_again_and_objects_that_moved_raise_no_alarm() -> No
     assert [*map(str, report.shared)] == []
 
 
+def test_memory_in_which_an_atom_lies_now_raises_no_alarm() -> None:
+    class Pair:
+        __slots__ = ("first", "second")
+
+    one, other = Owner(x=[Pair() for _ in range(100)]), Owner(x=Owner())
+    before = {*map(id, vars(one)["x"])}
+    running = Audit((one, other))
+    while not running.report().owners:
+        running.step(0)
+    vars(one)["x"].clear()
+    there = [value for value in [Fraction(number, 3) for number in range(100)] if id(value) in before]
+    assert there
+    vars(other)["x"] = there
+    assert [*map(str, in_steps(running).shared)] == []
+
+
 def test_a_leak_that_lasts_is_found_although_everything_else_changes() -> None:
     common: list[int] = []
     owners = [Owner(x=[[n] for n in range(30)]) for n in range(40)]
@@ -252,6 +274,43 @@ def test_the_work_is_linear_in_the_number_of_owners() -> None:
 
     few, many = steps(100), steps(1000)
     assert many < 12 * few
+
+
+def test_what_owners_have_in_common_is_looked_into_again_in_the_next_audit() -> None:
+    class Common(Owner):
+        pass
+
+    owners = [Common() for _ in range(3)]
+    assert audit(*owners).isolated
+    Common.users = []  # type: ignore[attr-defined]
+    (finding,) = audit(*owners).shared
+    assert finding.first.path == "Common.<class Common>.users"
+
+
+def test_a_coroutine_of_another_owner_is_found_wherever_it_stands_in_a_chain() -> None:
+    async def last(mine: list[int]) -> None:
+        await asyncio.sleep(mine[0])
+
+    async def middle(mine: list[int]) -> None:
+        await last(mine)
+
+    async def first(mine: list[int]) -> None:
+        await middle(mine)
+
+    async def main() -> None:
+        mine = [60]
+        task = asyncio.get_running_loop().create_task(first(mine))
+        await asyncio.sleep(0)
+        chain = [task.get_coro()]
+        while hasattr(chain[-1], "cr_await"):
+            chain.append(chain[-1].cr_await)
+        for link in chain[:4]:
+            (finding,) = audited(Owner(x=task), Owner(y=link)).shared
+            assert finding.first.path.startswith("Owner.x._coro")
+            assert finding.second.path == "Owner.y"
+        task.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_class_that_leaks_is_read_once_for_all_owners() -> None:
