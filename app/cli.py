@@ -91,13 +91,17 @@ def serve_gateway(context: typer.Context, container: ContainerName = None) -> No
     """Serve, unless `bulkhead check` would find a problem. Takes every setting as an option."""
     from app.checks import build_container, checked_settings, find_container, prove_wiring
     from app.server import ListenError, StartError, serve
+    from app.workers import serve_workers
 
     with reported_problems():
         make = find_container(container)
         settings = checked_settings(context.args, make)
         prove_wiring(settings, make)
         try:
-            serve(settings, build_container(settings, make))
+            if settings.workers > 1:
+                serve_workers(settings, container)
+            else:
+                serve(settings, build_container(settings, make))
         except ListenError as error:
             raise ConfigurationError([Problem("host", str(error.strerror))]) from error
         except StartError as error:

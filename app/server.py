@@ -1,4 +1,4 @@
-"""The process that serves: one socket, one event loop, and an orderly end."""
+"""The process that serves: its sockets, one event loop, and an orderly end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
@@ -36,11 +38,16 @@ class StartError(RuntimeError):
     """The application did not start."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, together: bool = False) -> socket.socket:
     """Bind a TCP socket; the server starts to listen on it when the application has started.
 
     On Linux a peer that has not acknowledged data, or has not made room for it, for 30 seconds is cut off by the kernel
     (TCP_USER_TIMEOUT, RFC 5482); connections inherit this from the socket that accepts them.
+
+    Args:
+        host: address or name.
+        port: 0 chooses a free one.
+        together: others that say so, too, can have the same port (SO_REUSEPORT).
 
     Raises:
         ListenError: the address is taken, not ours or unknown.
@@ -51,6 +58,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":  # Elsewhere it would let two servers share the port.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if together:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_SECONDS * 1000)
         listener.bind((host, port))
@@ -60,6 +69,34 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def listen_together(host: str, port: int, count: int, *, spread: bool = sys.platform == "linux") -> list[socket.socket]:
+    """Bind a port for several processes.
+
+    Linux spreads connections evenly over sockets that share a port. With one socket for all, whoever is quickest takes
+    most of a burst, and keeps it: WebSockets live long.
+
+    Args:
+        host: address or name.
+        port: 0 chooses a free one.
+        count: how many processes.
+        spread: each gets a socket of its own; else all get the same one.
+
+    Raises:
+        ListenError: the address is taken, not ours or unknown.
+    """
+    with ExitStack() as stack:
+        first = stack.enter_context(listen(host, port))
+        if not spread:
+            stack.pop_all()
+            return [first] * count
+        # The first one has made sure that nobody listens: those that share would join another gateway of this user.
+        port = first.getsockname()[1]
+        with ExitStack() as bound:
+            listeners = [bound.enter_context(listen(host, port, together=True)) for _ in range(count)]
+            bound.pop_all()
+    return listeners
+
+
 class Server(uvicorn.Server):
     """uvicorn with a graceful end: on SIGTERM or SIGINT no new connections, `drain`, and then what uvicorn closes.
 
@@ -67,19 +104,29 @@ class Server(uvicorn.Server):
     signal, or the end of `shutdown.grace_seconds`, cuts all of this short.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        drain: Callable[[], Awaitable[None]],
+        ready: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(_config(app, settings))
         self._settings = settings
         self._drain = drain
+        self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, listen, and say where."""
+        """Start the application, listen, and say where; `ready` is called instead if there is one."""
         await super().startup(sockets)
         tune_garbage_collection()
         for listener in sockets or ():
             host, port, *_ = listener.getsockname()
-            print(welcome(self._settings, port), flush=True)
+            if self._ready is None:
+                print(welcome(self._settings, port), flush=True)
             logger.info("listening", extra={"host": host, "port": port})
+        if self._ready is not None:
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; stop at once the second time.
@@ -145,17 +192,37 @@ def serve(settings: Settings, container: GatewayContainer) -> None:
         ListenError: the address cannot be listened on.
         StartError: the application did not start; the reason is in the log.
     """
+    with listen(settings.host, settings.port) as listener:
+        run(settings, container, [listener])
+
+
+def run(
+    settings: Settings,
+    container: GatewayContainer,
+    listeners: Sequence[socket.socket],
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve on bound sockets, as `serve` does.
+
+    Args:
+        settings: those of the container.
+        container: what is served.
+        listeners: are closed at the end.
+        ready: called when it listens; default: says where on standard output.
+
+    Raises:
+        StartError: the application did not start; the reason is in the log.
+    """
     configure_logging(settings.log)
     app = create_app(container)
 
     async def drain() -> None:
         await app.state.gateway.drain()
 
-    with listen(settings.host, settings.port) as listener:
-        try:
-            Server(app, settings, drain).run(sockets=[listener])
-        except SystemExit as error:  # That is how uvicorn tells.
-            raise StartError("the application did not start; the log says why") from error
+    try:
+        Server(app, settings, drain, ready).run(sockets=list(listeners))
+    except SystemExit as error:  # That is how uvicorn tells.
+        raise StartError("the application did not start; the log says why") from error
 
 
 def welcome(settings: Settings, port: int) -> str:

@@ -49,6 +49,7 @@ def bulkhead() -> Iterator[Bulkhead]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # as in a terminal, where Ctrl-C is for the whole group of processes
         )
         started.append(process)
         return process
