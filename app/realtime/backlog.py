@@ -44,24 +44,22 @@ class Backlog:
     Args:
         max_bytes: memory of all that waits, each publish with its overhead (`WAITING_OVERHEAD`).
         max_bytes_per_user: the same for one user key.
+
+    Attributes:
+        size: bytes that wait.
     """
 
     def __init__(self, *, max_bytes: int, max_bytes_per_user: int) -> None:
         """Start empty."""
         self._max_bytes = max_bytes
         self._max_bytes_per_user = max_bytes_per_user
-        self._size = 0
+        self.size = 0
         self._serial = 0
         self._queues: dict[str, _Queue] = {}
 
     def __contains__(self, key: str) -> bool:
         """Whether something waits for this user key."""
         return key in self._queues
-
-    @property
-    def size(self) -> int:
-        """Bytes that wait."""
-        return self._size
 
     @property
     def serial(self) -> int:
@@ -92,7 +90,7 @@ class Backlog:
             return None
         if queue.size + size > self._max_bytes_per_user:
             raise BacklogFull(self._max_bytes_per_user, "modes.buffer_bytes_per_user")
-        if self._size + size > self._max_bytes:
+        if self.size + size > self._max_bytes:
             raise BacklogFull(self._max_bytes, "modes.buffer_bytes")
         self._queues[key] = queue
         self._serial += 1
@@ -100,7 +98,7 @@ class Backlog:
             queue.idempotency_keys.add((channel, idempotency_key))
         queue.waiting.append(Waiting(self._serial, channel, data, info, idempotency_key, size, ticket))
         queue.size += size
-        self._size += size
+        self.size += size
         return self._serial
 
     def first(self, key: str) -> Waiting | None:
@@ -126,7 +124,7 @@ class Backlog:
         queue.size -= waiting.size
         if waiting.idempotency_key is not None:
             queue.idempotency_keys.discard((waiting.channel, waiting.idempotency_key))
-        self._size -= waiting.size
+        self.size -= waiting.size
         if not queue.waiting:
             del self._queues[key]
 

@@ -23,6 +23,10 @@ class ModeKind(Enum):
     EMERGENCY = "emergency"
 
 
+# Names are found several times as fast as members of an enum class, and these are looked for with every event.
+DEGRADED, EMERGENCY = ModeKind.DEGRADED, ModeKind.EMERGENCY
+
+
 # A mode that answers to an incident keeps the key a manager had before, so it says nothing about keys.
 INCIDENT_MODES = frozenset({ModeKind.DEGRADED, ModeKind.EMERGENCY})
 

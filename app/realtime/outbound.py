@@ -159,10 +159,10 @@ class OutboundQueue:
     def flush(self) -> None:
         """Write what waits, unless the transport is full."""
         while self._state is DUE:
-            write = self._next()
-            if write is None:
+            if not self._frames and self._end is None:
                 self._state = ENDED if self._closed else IDLE
                 return
+            write = self._next()
             try:
                 waits_for = write.send(None)
             except StopIteration:
@@ -174,11 +174,12 @@ class OutboundQueue:
                 self._state = BLOCKED
                 self._task = self._loop.create_task(self._finish(_Begun(write, waits_for)))
 
-    def _next(self) -> Write | None:
+    def _next(self) -> Write:
         frames = self._frames
         if not frames:
             end, self._end = self._end, None
-            return None if end is None else end()
+            assert end is not None
+            return end()
         if len(frames) == 1:
             frame = frames.pop()
             self._writing = frame.size

@@ -12,7 +12,7 @@ from app.realtime.envelope import Envelopes
 from app.realtime.flush import Flusher
 from app.realtime.identity import IdentityError, UserContext, check_id, encode_key, user_of
 from app.realtime.metrics import Metrics
-from app.realtime.modes import ManagerMode, ModeKind, ModePolicy
+from app.realtime.modes import DEGRADED, EMERGENCY, ManagerMode, ModeKind, ModePolicy
 from app.realtime.subscription import Subscription
 
 
@@ -45,6 +45,10 @@ class LocalManager(Subscriber, Protocol):
     @property
     def context(self) -> UserContext:
         """Its identity."""
+
+    @property
+    def personal_channel(self) -> str:
+        """The user's personal channel."""
 
     @property
     def mode(self) -> ManagerMode:
@@ -134,12 +138,15 @@ class Publisher(Generic[M]):
             BrokerError: the broker cannot be reached.
         """
         key = self._policy.address(user_id, session_id)
-        channel = channel_of(channel, f"#{user_id}")
+        local = self._local.get(key)
+        if local is None:
+            personal, mode = f"#{user_id}", self._policy.decide(user_id).kind
+        else:
+            personal, mode = local.personal_channel, local.mode.kind
+        channel = personal if channel is None else channel_of(channel, personal)
         if idempotency_key is not None:
             check_id("idempotency_key", idempotency_key)
         text = self.seal(type_, data, thread_id)
-        local = self._local.get(key)
-        mode = self._policy.decide(user_id).kind if local is None else local.mode.kind
         return await self.publish(key, channel, text, mode=mode, type_=type_, idempotency_key=idempotency_key)
 
     async def publish(
@@ -167,14 +174,14 @@ class Publisher(Generic[M]):
             Refused: emergency mode and the type is not critical, or degraded mode and the backlog is full.
             BrokerError: the broker refused.
         """
-        waits = mode is ModeKind.DEGRADED
-        if mode is ModeKind.EMERGENCY:
+        waits = mode is DEGRADED
+        if mode is EMERGENCY:
             if type_ not in self._critical_types:
                 self._refused.labels("emergency").inc()
                 critical = ", ".join(sorted(self._critical_types))
                 raise RefusedInEmergency(f"emergency mode takes only {critical}", self._retry_after)
-            waits = ModeKind.DEGRADED in self._policy.incidents
-        if waits or key in self._backlog:
+            waits = DEGRADED in self._policy.incidents
+        if waits or (self._backlog.size and key in self._backlog):
             return self._wait(key, channel, data, info, idempotency_key)
         try:
             published = await self._broker.publish(key, channel, data, info=info, idempotency_key=idempotency_key)
@@ -187,7 +194,9 @@ class Publisher(Generic[M]):
             self._metrics.failed.inc()
             raise
         self._metrics.published += 1
-        if self._breathe(len(data)):
+        self._unyielded += len(data)
+        if self._unyielded > self._yield_bytes:
+            self._unyielded = 0
             await asyncio.sleep(0)
         return published
 

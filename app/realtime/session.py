@@ -41,6 +41,22 @@ class Session:
         disconnect: ends the connection.
     """
 
+    __slots__ = (
+        "_ended",
+        "_live",
+        "_moved",
+        "_outbound",
+        "_services",
+        "_unsent",
+        "calls",
+        "disconnect",
+        "id",
+        "identity",
+        "info",
+        "manager",
+        "subscriptions",
+    )
+
     def __init__(
         self,
         services: Services,

@@ -243,14 +243,14 @@ class Streams:
             # What lies before the gap could not be recovered from any more.
             self._empty(stream)
             return
-        if len(kept) == self._size:
-            self._drop_oldest(stream)
-            kept = stream.publications
         if not isinstance(kept, deque):
             kept = stream.publications = deque()
             user.kept[stream] = None
-        elif len(user.kept) > 1:
-            user.kept.move_to_end(stream)
+        else:
+            if len(kept) == self._size:
+                added -= weight(kept.popleft())
+            if len(user.kept) > 1:
+                user.kept.move_to_end(stream)
         kept.append(publication)
         stream.weight += added
         user.weight += added

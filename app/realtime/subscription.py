@@ -30,6 +30,10 @@ class SubscriptionState(Enum):
     ENDED = auto()
 
 
+# A name is found several times as fast as a member of an enum class, and this one is looked for with every event.
+LIVE = SubscriptionState.LIVE
+
+
 class Outlet(Protocol):
     """The connection, as its subscriptions see it."""
 
@@ -116,7 +120,7 @@ class Subscription:
 
     def deliver(self, publication: Publication, frame: Frame) -> None:
         """Pass a publication on, hold it, or drop it as seen; a gap or another epoch is reported."""
-        if self._state is not SubscriptionState.LIVE:
+        if self._state is not LIVE:
             self._set_aside(publication, frame)
             return
         offset = publication.offset
