@@ -26,10 +26,10 @@ CLASS_METADATA = frozenset(
     | {"__conditional_annotations__", "__dataclass_fields__", "__dataclass_params__", "__struct_config__"}
     | {"__protocol_attrs__", "__non_callable_proto_members__", "_member_names_", "_member_map_", "_value2member_map_"}
     | {"_field_defaults", "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_"}
-    | {"model_config", "__class_vars__", "__private_attributes__", "__signature__"}
+    | {"model_config", "__class_vars__", "__private_attributes__", "__signature__", "__msgspec_cache__"}
 )
-"""Stop: attributes in which the interpreter, the standard library and Pydantic describe a class. (Pydantic's others
-begin with ``__pydantic_``.)"""
+"""Stop: attributes in which the interpreter, the standard library, msgspec and Pydantic describe a class. (Pydantic's
+others begin with ``__pydantic_``.)"""
 
 LIBRARIES = sys.stdlib_module_names | {"pydantic", "pydantic_core", "pydantic_settings"}
 """Stop: packages whose classes are not read. What they hold describes classes and is written by nobody at run time."""

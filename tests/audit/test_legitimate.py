@@ -207,3 +207,12 @@ def test_a_plant_in_a_legitimate_owner_is_found_wherever_it_is() -> None:
         assert finding.type == "builtins.list"
         assert finding.first.path.startswith("Owner.y")
         assert finding.second.path.startswith("Owner.z[0]")
+
+
+def test_an_enum_that_a_decoder_has_looked_up_is_still_an_enum() -> None:
+    class Colour(enum.Enum):
+        RED = "red"
+
+    assert msgspec.json.decode('"red"', type=Colour) is Colour.RED
+    assert "__msgspec_cache__" in vars(Colour)
+    assert not audited(Owner(x=Colour.RED), Owner(x=Colour.RED)).shared
