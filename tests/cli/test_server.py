@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -17,7 +18,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.server import ListenError, Server, listen, welcome
+from app.server import ListenError, Server, listen, listen_together, welcome
 from config import Settings
 
 
@@ -228,3 +229,47 @@ def test_a_port_that_is_taken_is_told_with_its_number() -> None:
 def test_a_host_that_does_not_exist_is_told() -> None:
     with pytest.raises(ListenError, match=r"cannot listen on nowhere\.invalid port 0: "):
         listen("nowhere.invalid", 0)
+
+
+def accepted(listener: socket.socket) -> int:
+    """How many connections wait at a listener."""
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections over sockets that share a port")
+def test_sockets_of_several_workers_share_a_port_and_its_connections() -> None:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(each) for each in listen_together("127.0.0.1", 0, 2)]
+        [address] = {each.getsockname() for each in listeners}
+        for each in listeners:
+            each.listen(200)
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(address))
+        counts = [accepted(each) for each in listeners]
+    assert sum(counts) == 200
+    assert min(counts) > 50
+
+
+def test_where_the_system_does_not_spread_connections_workers_have_one_socket() -> None:
+    listeners = listen_together("127.0.0.1", 0, 3, spread=False)
+    with listeners[0]:
+        assert listeners == [listeners[0]] * 3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_do_not_join_those_of_another_gateway(count: int) -> None:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(each) for each in listen_together("127.0.0.1", 0, count)]
+        port = listeners[0].getsockname()[1]
+        for each in listeners:
+            each.listen()
+        with pytest.raises(ListenError, match=f"port {port}: Address already in use"):
+            listen_together("127.0.0.1", port, 2)
+        with pytest.raises(ListenError, match=f"port {port}: Address already in use"):
+            listen("127.0.0.1", port)

@@ -21,6 +21,9 @@ import psutil
 import pytest
 from websockets.asyncio.client import connect
 
+from app.server import StartError
+from app.workers import serve_workers
+from config import Settings
 from tests.cli.conftest import Bulkhead
 from tests.cli.processes import address_of, get
 from tests.engine.server import StandAlone
@@ -250,6 +253,39 @@ async def test_with_a_broker_of_their_own_workers_start_none(
     _, errors = crew.process.communicate(timeout=SECONDS)
     assert crew.process.returncode == 0
     assert "embedded" not in errors
+
+
+async def test_a_worker_that_does_not_end_in_time_is_killed(bulkhead: Bulkhead, folder: Path) -> None:
+    crew = start(bulkhead, folder, "--shutdown.drain_seconds", "0", "--shutdown.grace_seconds", "2")
+    processes = psutil.Process(crew.process.pid).children()
+    crew.workers()[0].suspend()
+    begin = time.monotonic()
+    crew.process.terminate()
+    _, errors = await asyncio.to_thread(crew.process.communicate, timeout=SECONDS)
+    assert 1.5 < time.monotonic() - begin < 4
+    assert crew.process.returncode == 0
+    assert "killed workers that did not end" in errors
+    assert crew.has_ended(processes)
+
+
+def test_a_signal_while_workers_start_ends_them(bulkhead: Bulkhead, folder: Path) -> None:
+    options = ("--profile", "development", "--port", "0", "--workers", "2")
+    process = bulkhead("serve", *options, TMPDIR=str(folder))
+    assert process.stderr is not None
+    assert "an embedded Valkey keeps the streams" in process.stderr.readline()
+    process.terminate()
+    output, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, output) == (0, "")
+    assert "Traceback" not in errors
+    assert not list(folder.iterdir())
+
+
+def test_where_processes_cannot_be_told_apart_from_a_terminal_there_is_one_worker(
+    monkeypatch: pytest.MonkeyPatch, restored_logging: None
+) -> None:
+    monkeypatch.delattr(os, "setsid")
+    with pytest.raises(StartError, match="several workers need a POSIX system"):
+        serve_workers(Settings(workers=2))
 
 
 def test_production_says_that_embedded_streams_end_with_the_process(bulkhead: Bulkhead, folder: Path) -> None:
