@@ -36,7 +36,7 @@ from providers import Claims, PerKey
 # A recovery or a history must leave room in the queue for what is live; a publisher in a loop must yield before a queue
 # is full. Both are a part of limits.queue_bytes.
 REPLY_SHARE = 2
-YIELD_SHARE = 4
+YIELD_SHARE = 2
 
 # Fields of MemoryStats, and what they tell whoever looks at the metrics.
 BROKER_GAUGES = (

@@ -43,7 +43,7 @@ class Flusher(Generic[R_co]):
         backlog: where they wait.
         local: the managers in this process by user key, kept up to date by the owner.
         metrics: counts.
-        breathe: called with the bytes of each publish; gives the event loop a turn when it is time.
+        breathe: called with channel, data and info of each publish; whether it is time to give the event loop a turn.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Flusher(Generic[R_co]):
         backlog: Backlog,
         local: Mapping[str, R_co],
         metrics: Metrics,
-        breathe: Callable[[int], bool],
+        breathe: Callable[[str, str, str], bool],
     ) -> None:
         """Nothing is flushed yet."""
         self._broker = broker
@@ -125,7 +125,7 @@ class Flusher(Generic[R_co]):
 
     async def _publish(self, key: str, waiting: Waiting) -> int:
         """Publish one that waited; its offset, or 0 if it went nowhere."""
-        if self._breathe(len(waiting.data)):
+        if self._breathe(waiting.channel, waiting.data, waiting.info):
             await asyncio.sleep(0)
         try:
             published = await self._broker.publish(

@@ -15,6 +15,9 @@ from app.realtime.metrics import Metrics
 from app.realtime.modes import DEGRADED, EMERGENCY, ManagerMode, ModeKind, ModePolicy
 from app.realtime.subscription import Subscription
 
+PUSH_BYTES = 80
+"""Bytes of a push around channel, data and info."""
+
 
 class Refused(Exception):
     """The user's mode does not take the publish now. Nothing was kept or delivered.
@@ -85,7 +88,7 @@ class Publisher(Generic[M]):
         metrics: counts.
         critical_types: event types that pass in emergency mode.
         retry_after: seconds told to who is refused.
-        yield_bytes: after so many bytes a publisher gives the event loop one turn.
+        yield_bytes: after pushes of so many bytes a publisher gives the event loop one turn.
     """
 
     def __init__(
@@ -194,9 +197,7 @@ class Publisher(Generic[M]):
             self._metrics.failed.inc()
             raise
         self._metrics.published += 1
-        self._unyielded += len(data)
-        if self._unyielded > self._yield_bytes:
-            self._unyielded = 0
+        if self._breathe(channel, data, info):
             await asyncio.sleep(0)
         return published
 
@@ -257,9 +258,10 @@ class Publisher(Generic[M]):
             self._refused.labels("backlog").inc()
             raise Refused(str(full), self._retry_after) from None
 
-    def _breathe(self, size: int) -> bool:
+    def _breathe(self, channel: str, data: str, info: str) -> bool:
         # A publisher in a loop must not starve the writers: every client would look slow. Nobody waits for a client.
-        self._unyielded += size
+        size = len(channel) + len(data) + len(info) + PUSH_BYTES
+        self._unyielded += size if data.isascii() and info.isascii() else 4 * size
         if self._unyielded <= self._yield_bytes:
             return False
         self._unyielded = 0

@@ -141,6 +141,18 @@ async def test_a_publisher_in_a_loop_lets_writers_write(container: GatewayContai
         assert [text.partition(":")[0] for text in peer.data()] == [str(number) for number in range(400)]
 
 
+@pytest.mark.parametrize(("user", "text"), [("u", "x"), ("u" * 254, "x"), ("u", "日" * 10)])
+async def test_however_small_events_are_a_loop_of_them_makes_no_client_look_slow(
+    container: GatewayContainer, user: str, text: str
+) -> None:
+    async with Peer(container) as peer:
+        await peer.connect(user)
+        for _ in range(20_000):
+            await container.publisher().publish_to_user(user, "t", text)
+        await peer.settle()
+        assert (peer.close_code, len(peer.data())) == (None, 20_000)
+
+
 async def test_a_slow_client_is_disconnected_and_nobody_else_waits(container: GatewayContainer) -> None:
     async with Peer(container) as slow, Peer(container) as other:
         await slow.connect("alice")
