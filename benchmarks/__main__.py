@@ -7,6 +7,7 @@ import asyncio
 import sys
 import time
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import uvloop
@@ -22,7 +23,7 @@ from benchmarks.servers import servers
 from benchmarks.table import Row, markdown, plain
 
 COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers, isolation)}
-BEGIN, END = "<!-- table: written by python -m benchmarks --write -->\n", "<!-- end of table -->\n"
+BEGIN, END = "<!-- {}: written by python -m benchmarks --write -->\n", "<!-- end of {} -->\n"
 
 
 def main() -> int:
@@ -34,21 +35,23 @@ def main() -> int:
     machine.raise_file_limit()
     machine.pin(chosen.client)
     run = Run(chosen, asked.quick)
-    rows: list[Row] = []
+    measured: dict[str, list[Row]] = {}
     start = time.perf_counter()
     for name in asked.comparisons or COMPARISONS:
         print(f"{name} ...", end=" ", flush=True)
         began = time.perf_counter()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            rows += runner.run(COMPARISONS[name](run))
+            measured[name] = runner.run(COMPARISONS[name](run))
         print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    rows = list(chain.from_iterable(measured.values()))
     goals = [row.goal for row in rows if row.goal is not None]
     missed = sum(not goal.met for goal in goals)
     print(
         f"\n{plain(rows)}\n\n{len(goals) - missed} of {len(goals)} goals met, in {time.perf_counter() - start:.0f} s."
     )
     if asked.write:
-        _write(asked.write, f"{datetime.now(UTC):%Y-%m-%d}. {described}\n\n{markdown(rows)}\n")
+        described = f"{datetime.now(UTC):%Y-%m-%d}. {described}"
+        _write(asked.write, {name: f"{described}\n\n{markdown(rows)}" for name, rows in measured.items()})
     return 1 if missed and asked.strict else 0
 
 
@@ -59,19 +62,22 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this page, between its marks")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put each table into this page, between its marks")
     asked = parser.parse_args()
     if unknown := set(asked.comparisons) - COMPARISONS.keys():
         parser.error(f"no comparison {', '.join(sorted(unknown))}; there are {', '.join(COMPARISONS)}")
     return asked
 
 
-def _write(page: Path, table: str) -> None:
-    before, begun, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not begun or not ended:
-        raise SystemExit(f"{page} has no marks for a table")
-    page.write_text(f"{before}{begun}\n{table}\n{ended}{after}", encoding="utf-8")
+def _write(page: Path, tables: dict[str, str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        before, begun, rest = text.partition(BEGIN.format(name))
+        _, ended, after = rest.partition(END.format(name))
+        if not begun or not ended:
+            raise SystemExit(f"{page} has no marks for the table of {name}")
+        text = f"{before}{begun}\n{table}\n\n{ended}{after}"
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

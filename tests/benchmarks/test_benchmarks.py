@@ -45,7 +45,28 @@ def test_a_quick_run_measures_every_comparison_and_writes_the_page(tmp_path: Pat
         "audit of",
     ):
         assert any(line.startswith(f"| {measured}") for line in table), measured
-    assert written.startswith(PAGE.read_text(encoding="utf-8").partition("<!-- table")[0])
+    assert written.startswith(PAGE.read_text(encoding="utf-8").partition("<!--")[0])
+
+
+def test_a_run_of_one_comparison_writes_its_table_and_leaves_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    begin, end = "<!-- {}: written by python -m benchmarks --write -->\n", "<!-- end of {} -->\n"
+    kept = f"{begin.format('http')}kept\n{end.format('http')}rest\n"
+    page.write_text(f"{begin.format('registry')}before\n{end.format('registry')}{kept}", encoding="utf-8")
+    assert bench("--quick", "registry", "--write", str(page)).returncode == 0
+    written = page.read_text(encoding="utf-8")
+    assert HEAD in written
+    assert "before" not in written
+    assert written.endswith(f"{end.format('registry')}{kept}")
+
+
+def test_a_page_without_marks_for_a_table_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing", encoding="utf-8")
+    ran = bench("--quick", "registry", "--write", str(page))
+    assert ran.returncode != 0
+    assert "has no marks for the table of registry" in ran.stderr
+    assert page.read_text(encoding="utf-8") == "nothing"
 
 
 def test_a_goal_that_is_missed_is_an_error_only_where_that_is_wanted() -> None:
