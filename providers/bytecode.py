@@ -16,18 +16,17 @@ def assigned_free_variables(code: types.CodeType) -> set[str]:
     if not code.co_freevars:
         return set()
     # Scanned and not disassembled, which takes a hundred times as long: this is asked for every closure.
-    operations = code.co_code[::2]
-    assigned = _stored(code, operations) if STORE_DEREF in operations else set()
+    assigned = _stored(code) if STORE_DEREF in code.co_code else set()
     for constant in code.co_consts:
         if type(constant) is types.CodeType:
             assigned |= assigned_free_variables(constant)
     return assigned.intersection(code.co_freevars)
 
 
-def _stored(code: types.CodeType, operations: bytes) -> set[str]:
+def _stored(code: types.CodeType) -> set[str]:
     # The argument counts the local variables first, then those that inner functions use, then the free ones.
     names = (*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars)
-    arguments = code.co_code[1::2]
+    operations, arguments = code.co_code[::2], code.co_code[1::2]
     stored: set[str] = set()
     place = operations.find(STORE_DEREF)
     while place >= 0:

@@ -62,10 +62,11 @@ def _suspended(value: Any, code: types.CodeType, frame_name: str) -> Collection[
         kept = Snapshot(frame, value).kept
         own = (frame,) if kept else (frame, kept)  # one that is not empty was made for somebody else, who may have it
         referents = [referent for referent in referents if not any(referent is one for one in own)]
-    if types.CellType in known and not assigned_free_variables(code):
-        cells = [referent for referent in referents if type(referent) is types.CellType]
-        referents = [referent for referent in referents if type(referent) is not types.CellType]
-        referents += gc.get_referents(*cells)
+    if types.CellType in known and not (code.co_freevars and assigned_free_variables(code)):
+        found: list[object] = []
+        for referent in referents:
+            found += gc.get_referents(referent) if type(referent) is types.CellType else (referent,)
+        return found
     return referents
 
 
