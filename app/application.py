@@ -111,8 +111,8 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
     app.state.container = container
     app.state.gateway = gateway
     app.state.auditor = auditor
-    app.add_middleware(Shortcut, routes=[route for route in events.router.routes if isinstance(route, APIRoute)])
     app.add_middleware(RequestGuard, body_bytes=settings.limits.body_bytes)
+    app.add_middleware(Shortcut, routes=[route for route in events.router.routes if isinstance(route, APIRoute)])
     install_problems(app)
     install_openapi(app, events.Event, events.UserEvent, events.Receipt)
     app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))

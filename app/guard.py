@@ -30,7 +30,7 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if not _is_exact(scope):
+        if not is_exact(scope):
             detail = "The path has a line break, or is not UTF-8 when percent-decoded."
             problem = Problem("urn:bulkhead:problem:invalid-path", "Invalid path", 422, detail)
             await problem_response(problem)(scope, receive, send)
@@ -48,7 +48,8 @@ class RequestGuard:
         await self._app(scope, bounded, send)
 
 
-def _is_exact(scope: Scope) -> bool:
+def is_exact(scope: Scope) -> bool:
+    """Whether the path of a request is the one that was sent, and could not be taken for another."""
     path: str = scope["path"]
     if "\ufffd" in path:
         # Written as such in UTF-8 it is a character like any other.

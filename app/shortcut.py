@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.guard import is_exact
 from app.problems import as_problem_error, problem_response
 
 
@@ -15,7 +16,8 @@ class Shortcut:
 
     FastAPI's own way to a route (exit stacks, telemetry of the route, exception handlers, the search among all routers)
     costs several times what it takes to publish an event. These routes must need none of it: their ASGI application is
-    called as it is. The errors of the gateway become problems here as anywhere.
+    called as it is. The errors of the gateway become problems here as anywhere. This stands before `RequestGuard`, so
+    the routes bound the bodies that they read; what the guard would refuse goes there.
 
     Args:
         app: what serves all other requests, and refuses other methods.
@@ -30,7 +32,7 @@ class Shortcut:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, one way or the other."""
         # Mounted under a prefix, an application has its path split off by the framework: that goes the long way.
-        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path") and is_exact(scope):
             path: str = scope["path"]
             for route in self._routes:
                 if (found := route.path_regex.match(path)) is not None:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.dependencies import ApiKey, is_api_key
-from app.problems import Problem, ProblemError, as_problem_error, unknown_problem
+from app.problems import BodyTooLarge, Problem, ProblemError, as_problem_error, unknown_problem
 from app.realtime.manager import UserManager
 from app.realtime.publisher import Publisher
 from app.routes.schemas import json_answer, json_body, problem_answers
@@ -60,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NOT_UTF8 = "The body is not UTF-8."
-Handler = Callable[[GatewayContainer, Scope, Receive], Coroutine[Any, Any, Receipt | list[Receipt]]]
+Handler = Callable[[GatewayContainer, Scope, bytes], Coroutine[Any, Any, Receipt | list[Receipt]]]
 
 _event = msgspec.json.Decoder(Event)
 _user_event = msgspec.json.Decoder(UserEvent)
@@ -69,8 +69,8 @@ _encoder = msgspec.json.Encoder()
 
 
 class PublishRoute(APIRoute):
-    """Checks the API key, calls the endpoint and encodes what it returns: no dependencies are solved, and nothing else
-    is done that an event can do without."""
+    """Checks the API key, reads the body, calls the endpoint and encodes what it returns: no dependencies are solved,
+    and nothing else is done that an event can do without."""
 
     def __init__(self, path: str, endpoint: Handler, **described: Any) -> None:
         """Describe the endpoint as any other, by its name and docstring, and run it as it is."""
@@ -82,9 +82,11 @@ class PublishRoute(APIRoute):
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
             container: GatewayContainer = scope["app"].state.container
-            if not is_api_key(container.settings(), _api_key(scope)):
+            settings = container.settings()
+            if not is_api_key(settings, _api_key(scope)):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
-            content = _encoder.encode(await endpoint(container, scope, receive))
+            body = await _body(receive, settings.limits.body_bytes)
+            content = _encoder.encode(await endpoint(container, scope, body))
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": content})
@@ -110,10 +112,9 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
         **problem_answers(401, 409, 413, 422, 503),
     },
 )
-async def publish(container: GatewayContainer, scope: Scope, receive: Receive) -> Receipt:
+async def publish(container: GatewayContainer, scope: Scope, body: bytes) -> Receipt:
     """Append an event to the user's stream and deliver it to their connections, in order and once."""
-    event = _decode(_event, await _body(receive))
-    return await _publish(container.publisher(), scope["path_params"]["user_id"], event)
+    return await _publish(container.publisher(), scope["path_params"]["user_id"], _decode(_event, body))
 
 
 @router.post(
@@ -130,9 +131,9 @@ async def publish(container: GatewayContainer, scope: Scope, receive: Receive) -
         **problem_answers(401, 413, 422),
     },
 )
-async def publish_batch(container: GatewayContainer, scope: Scope, receive: Receive) -> list[Receipt]:
+async def publish_batch(container: GatewayContainer, scope: Scope, body: bytes) -> list[Receipt]:
     """Publish events to any users, in order. Each has its own result; one that fails harms no other."""
-    items = _decode(_batch, await _body(receive))
+    items = _decode(_batch, body)
     limit = container.settings().limits.batch_events
     if len(items) > limit:
         raise ProblemError(413, "batch-too-large", f"{len(items)} events; at most {limit} go (limits.batch_events).")
@@ -148,15 +149,20 @@ def _api_key(scope: Scope) -> str | None:
     return None
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, limit: int) -> bytes:
+    left = limit
     chunks: list[bytes] = []
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientDisconnect
-        chunks.append(message.get("body", b""))
+        chunk: bytes = message.get("body", b"")
+        left -= len(chunk)
+        if left < 0:
+            raise BodyTooLarge(limit)
+        chunks.append(chunk)
         if not message.get("more_body"):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return chunk if len(chunks) == 1 else b"".join(chunks)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
