@@ -96,7 +96,7 @@ def on_the_manager(audited: Audited, common: Any) -> None:
 
 
 def on_a_session(audited: Audited, common: Any) -> None:
-    audited.connection(0).cache = common
+    audited.connection(0).info = common
     audited.connection(1).subscriptions["leak"] = common
 
 
@@ -113,7 +113,9 @@ def a_task_that_serves_two(audited: Audited, common: Any) -> None:
         await asyncio.sleep(60)
         common.append(audited)
 
-    audited.connection(0).task = audited.connection(1).task = asyncio.create_task(work())
+    task = asyncio.create_task(work())
+    for number in range(2):
+        audited.connection(number).subscriptions["task"] = task
 
 
 LEAKS: tuple[Callable[[Audited, Any], None], ...] = (
