@@ -18,11 +18,12 @@ from benchmarks.delivery import delivery
 from benchmarks.http import http
 from benchmarks.isolation import isolation
 from benchmarks.registry import registry
+from benchmarks.rolling import rolling
 from benchmarks.run import Run
 from benchmarks.servers import servers
 from benchmarks.table import Row, markdown, plain
 
-COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers, isolation)}
+COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers, isolation, rolling)}
 BEGIN, END = "<!-- {}: written by python -m benchmarks --write -->\n", "<!-- end of {} -->\n"
 
 
@@ -34,7 +35,7 @@ def main() -> int:
     print(f"{described}\n", flush=True)
     machine.raise_file_limit()
     machine.pin(chosen.client)
-    run = Run(chosen, asked.quick)
+    run = Run(chosen, asked.quick, asked.users)
     measured: dict[str, list[Row]] = {}
     start = time.perf_counter()
     for name in asked.comparisons or COMPARISONS:
@@ -61,6 +62,9 @@ def _arguments() -> argparse.Namespace:
         "comparisons", nargs="*", metavar="COMPARISON", help=f"of {', '.join(COMPARISONS)}; default: all"
     )
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
+    parser.add_argument(
+        "--users", type=int, default=0, metavar="N", help="users of the rolling restart; default: 10,000"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put each table into this page, between its marks")
     asked = parser.parse_args()

@@ -6,6 +6,8 @@ import os
 import platform
 import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +35,19 @@ def pin(core: int | None) -> None:
     """Keep this process on a core."""
     if core is not None:
         os.sched_setaffinity(0, {core})
+
+
+@contextmanager
+def everywhere(chosen: Cores) -> Iterator[None]:
+    """Let this process, and those it starts meanwhile, use every core: for more processes than there are cores."""
+    if chosen.client is None or chosen.server is None:
+        yield
+        return
+    os.sched_setaffinity(0, {chosen.server, chosen.client})
+    try:
+        yield
+    finally:
+        pin(chosen.client)
 
 
 def raise_file_limit() -> None:

@@ -19,10 +19,12 @@ class Run:
     Attributes:
         cores: where the server and the client run.
         quick: little of everything, to see that it works; the numbers mean less.
+        users: of comparisons that let it be chosen; 0: as many as they choose.
     """
 
     cores: Cores
     quick: bool
+    users: int = 0
 
     def interleaved(self, times: int, measures: Mapping[K, Callable[[], float]]) -> dict[K, list[float]]:
         """Values of each measure, taken in turns (A B A B ...), so that a busy machine is busy for all of them."""
