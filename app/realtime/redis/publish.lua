@@ -17,7 +17,12 @@ if idempotency ~= '' then
   local first = redis.call('HGET', KEYS[3], name)
   if first then
     local offset, epoch, expires = string.match(first, '^(%d+) (%S+) (%d+)$')
-    if tonumber(expires) > now then return {1, tonumber(offset), epoch} end
+    if tonumber(expires) > now then
+      local entry = again == '1' and redis.call('XRANGE', KEYS[2], offset .. '-0', offset .. '-0')[1]
+      -- The key is remembered of the earlier attempt of this very publish: it is no other's.
+      local kind = entry and entry[2][4] == ticket and 0 or 1
+      return {kind, tonumber(offset), epoch}
+    end
     redis.call('LREM', KEYS[4], 1, name)
   end
 end
