@@ -5,6 +5,7 @@ async with line_to(gateway.port) as line:
     line.drop()        # what is open is reset; new connections are carried
     line.cut()         # what is open is reset; new connections are refused
     line.hang()        # nothing passes, and nobody is told
+    line.hang(b"PING") # so, but only on connections over which this was sent near the begin
     await line.heal()  # all is well; what waited while it hung goes on its way
 """
 
@@ -19,6 +20,10 @@ from collections.abc import AsyncIterator
 from tests.ports import free_port
 
 
+BEGIN = 4096
+"""Bytes of what is sent over a connection by which it is known."""
+
+
 class Line:
     """Carries bytes from `port` to a server and back."""
 
@@ -28,6 +33,7 @@ class Line:
         self._server_port = server_port
         self._listener: asyncio.Server | None = None
         self._flowing = asyncio.Event()
+        self._mark: bytes | None = None
         self._carried: set[asyncio.Task[None]] = set()
 
     @property
@@ -52,12 +58,18 @@ class Line:
             self._listener = None
         self.drop()
 
-    def hang(self) -> None:
-        """Let nothing pass, ends of connections neither; new connections are accepted, and get no answer."""
+    def hang(self, mark: bytes = b"") -> None:
+        """Let nothing pass, ends of connections neither; new connections are accepted, and get no answer.
+
+        Args:
+            mark: hang those alone over which this was or is sent, within their first bytes. It passes itself.
+        """
+        self._mark = mark
         self._flowing.clear()
 
     async def heal(self) -> None:
         """Carry everything again. What was sent while the line hung arrives late, as after a short loss of packets."""
+        self._mark = None
         self._flowing.set()
         if self._listener is None:
             self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -74,22 +86,31 @@ class Line:
         task.add_done_callback(lambda _: _reset(writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._flowing.wait()
+        begin = bytearray()
+        await self._passage(begin)
         with contextlib.suppress(ConnectionError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
             try:
-                await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+                await asyncio.gather(self._copy(reader, far_writer, begin), self._copy(far_reader, writer, begin))
             finally:
                 _reset(far_writer)
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begin: bytearray) -> None:
+        to_server = writer.get_extra_info("peername")[1] == self._server_port
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
-                await self._flowing.wait()
+                await self._passage(begin)
+                if to_server and len(begin) < BEGIN:
+                    begin += data[:BEGIN]
                 writer.write(data)
                 await writer.drain()
-            await self._flowing.wait()
+            await self._passage(begin)
         writer.close()
+
+    async def _passage(self, begin: bytearray) -> None:
+        """Wait while the line hangs, if a connection that began so hangs with it."""
+        while self._mark is not None and self._mark in begin:
+            await self._flowing.wait()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

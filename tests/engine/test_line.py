@@ -99,3 +99,18 @@ async def test_a_hanging_line_keeps_the_end_of_a_connection_to_itself() -> None:
         assert await is_silent(peer[0].read())
         await line.heal()
         assert await peer[0].read() == b""
+
+
+async def test_a_line_can_hang_for_those_alone_that_sent_something() -> None:
+    async with echo_line() as (line, connect):
+        victim, other = await connect(), await connect()
+        assert [await ask(victim, "subscribe"), await ask(other, "publish")] == ["subscribe", "publish"]
+        line.hang(b"subscribe")
+        assert await is_silent(ask(victim, "one"))
+        assert await ask(other, "two") == "two"
+        late = await connect()
+        assert await ask(late, "three") == "three"
+        assert await is_silent(ask(late, "subscribe"))
+        await line.heal()
+        assert await victim[0].readline() == b"one\n"
+        assert await late[0].readline() == b"subscribe\n"
