@@ -151,7 +151,7 @@ class Subscription:
         if position is not None:
             self.offset, self.epoch = position.offset, position.epoch
         self.release()
-        if self._doubtful:
+        if self._doubtful and self._state is not SubscriptionState.ENDED:
             self._outlet.lost_position(self)
 
     def hold(self) -> None:
@@ -204,8 +204,9 @@ class Subscription:
         held, self._held, self._held_size = self._held, [], 0
         if self._interrupted:
             self._state = SubscriptionState.INTERRUPTED
-            for _, frame in held:
-                self._outlet.push(frame)
+            for publication, frame in held:
+                if not publication.offset:
+                    self._outlet.push(frame)
         else:
             self._replay(held)
 
@@ -229,10 +230,11 @@ class Subscription:
             self.expiry = None
 
     def _set_aside(self, publication: Publication, frame: Frame) -> None:
-        if self._state is SubscriptionState.ENDED or (self._interrupted and publication.offset):
+        if self._state is SubscriptionState.ENDED:
             return
         if self._state is SubscriptionState.INTERRUPTED:
-            self._outlet.push(frame)
+            if not publication.offset:
+                self._outlet.push(frame)
         elif self._state is SubscriptionState.SKIPPING:
             self._replay([(publication, frame)])
         else:

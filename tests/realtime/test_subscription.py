@@ -31,6 +31,9 @@ class Outlet:
         self.lost += 1
         subscription.end()
 
+    def moved(self, subscription: Subscription) -> None:
+        """See `app.realtime.subscription.Outlet`."""
+
 
 def subscription(*, join_leave: bool = False, hold_limit: int = 1000) -> tuple[Subscription, Outlet]:
     outlet = Outlet()
@@ -288,3 +291,39 @@ def test_texts_leave_zero_values_out() -> None:
     assert (missed.offset, missed.recovered, missed.expires, len(missed.publications)) == (3, True, True, 2)
     lost = subscribe_result(request, None, Position(5, EPOCH), 0)
     assert (lost.offset, lost.recovered, lost.was_recovering, lost.expires) == (5, False, True, False)
+
+
+def test_what_comes_while_what_was_missed_is_being_read_is_not_missed() -> None:
+    one, outlet = subscription()
+    one.go_live(Position(1, EPOCH))
+    one.interrupt()
+    deliver(one, 2)  # the broker is back, and nobody has asked yet what there is
+    one.hold()
+    deliver(one, 4, 5)  # of these, only the first one was there when the stream was read
+    one.catch_up(
+        Position(4, EPOCH),
+        [(Publication("user:alice", "news", at, EPOCH, str(at), 1), frame(str(at))) for at in (2, 3, 4)],
+    )
+    one.release()
+    assert (outlet.pushed, outlet.lost, one.offset) == (["2", "3", "4", "5"], 0, 5)
+
+
+def test_what_is_held_when_the_broker_is_lost_again_is_left_for_the_next_time() -> None:
+    one, outlet = subscription()
+    one.go_live(Position(1, EPOCH))
+    one.interrupt()
+    one.hold()
+    deliver(one, 3, 0)
+    one.interrupt()
+    one.release()
+    assert (outlet.pushed, outlet.lost, one.offset, one.interrupted) == (["0"], 0, 1, True)
+
+
+def test_who_waits_to_be_caught_up_gets_nothing_that_has_a_place_behind_what_it_missed() -> None:
+    one, outlet = subscription()
+    one.go_live(Position(1, EPOCH))
+    one.interrupt()
+    one.hold()
+    deliver(one, 3, 0)
+    one.release()
+    assert (outlet.pushed, outlet.lost, one.offset, one.interrupted) == (["0"], 0, 1, True)
