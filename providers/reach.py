@@ -5,9 +5,9 @@ suspended coroutines, tasks, contexts, tracebacks: whatever the garbage collecto
 it does not know besides. No code of the objects runs, and they are left as they were.
 
 A walk ends at atoms (``kinds.ATOMS``) and at the stops (``kinds.STOP_...``, ``readers.CLASS_METADATA``,
-``readers.LOGGER_ATTRIBUTES``, ``frames.MADE_BY_LIBRARY``; globals of functions and callers of frames, see
-:mod:`providers.frames`). It does not
-pass through weak references; what they refer to is counted apart.
+``readers.METADATA_OF``, ``readers.LIBRARIES``, ``readers.LOGGER_ATTRIBUTES``, ``frames.MADE_BY_LIBRARY``; globals of
+functions and callers of frames, see :mod:`providers.frames`). It does not pass through weak references; what they refer
+to is counted apart.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ not tell, and for what must be left out.
 
 from __future__ import annotations
 
+import abc
+import enum
 import gc
 import logging
 import sys
@@ -22,14 +24,25 @@ INLINE_NAMESPACE = 1 << 4  # Py_TPFLAGS_MANAGED_DICT: attributes are kept in the
 
 CLASS_METADATA = frozenset(
     {"__dict__", "__weakref__", "__doc__", "__annotations__", "__slots__", "__abstractmethods__", "__parameters__"}
-    | {"__orig_bases__", "__type_params__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl"}
+    | {"__orig_bases__", "__type_params__", "__annotate__", "__annotate_func__", "__annotations_cache__"}
     | {"__conditional_annotations__", "__dataclass_fields__", "__dataclass_params__", "__struct_config__"}
-    | {"__protocol_attrs__", "__non_callable_proto_members__", "_member_names_", "_member_map_", "_value2member_map_"}
-    | {"_field_defaults", "_hashable_values_", "_unhashable_values_", "_unhashable_values_map_"}
-    | {"model_config", "__class_vars__", "__private_attributes__", "__signature__", "__msgspec_cache__"}
+    | {"__protocol_attrs__", "__non_callable_proto_members__", "__msgspec_cache__"}
+    | {"__class_vars__", "__private_attributes__", "__signature__"}
 )
 """Stop: attributes in which the interpreter, the standard library, msgspec and Pydantic describe a class. (Pydantic's
 others begin with ``__pydantic_``.)"""
+
+METADATA_OF: tuple[tuple[Callable[[type], bool], frozenset[str]], ...] = (
+    (
+        lambda class_: isinstance(class_, enum.EnumType),
+        frozenset({"_member_names_", "_member_map_", "_value2member_map_"})
+        | {"_hashable_values_", "_unhashable_values_", "_unhashable_values_map_"},
+    ),
+    (lambda class_: isinstance(class_, abc.ABCMeta), frozenset({"_abc_impl"})),
+    (lambda class_: issubclass(class_, tuple) and hasattr(class_, "_fields"), frozenset({"_field_defaults"})),
+    (lambda class_: hasattr(class_, "__pydantic_fields__"), frozenset({"model_config"})),
+)
+"""Stop: the same for classes of one sort alone, as the names are such as anybody might give."""
 
 LIBRARIES = sys.stdlib_module_names | {"pydantic", "pydantic_core", "pydantic_settings"}
 """Stop: packages whose classes are not read. What they hold describes classes and is written by nobody at run time."""
@@ -138,9 +151,10 @@ def namespace_of(value: object) -> Mapping[str, Any]:
     return types.MappingProxyType({}) if descriptor is None else descriptor.__get__(value)
 
 
-def _namespace(type_: type) -> types.GetSetDescriptorType | None:
+def _namespace(type_: type) -> types.GetSetDescriptorType | types.MemberDescriptorType | None:
     found = (vars(class_).get("__dict__") for class_ in type_.__mro__)
-    return next((descriptor for descriptor in found if isinstance(descriptor, types.GetSetDescriptorType)), None)
+    sorts = (types.GetSetDescriptorType, types.MemberDescriptorType)
+    return next((descriptor for descriptor in found if isinstance(descriptor, sorts)), None)
 
 
 def members_of(type_: type) -> Callable[[object], Collection[object]]:
@@ -169,10 +183,11 @@ def class_attributes(class_: type) -> Collection[object]:
     """Attributes, bases and metaclass of a class, unless it is one of `LIBRARIES`."""
     if class_.__module__.partition(".")[0] in LIBRARIES:
         return ()
+    metadata = CLASS_METADATA.union(*(names for is_sort, names in METADATA_OF if is_sort(class_)))
     attributes = [
         value
         for name, value in tuple(vars(class_).items())  # at once: other threads may set some
-        if name not in CLASS_METADATA and not name.startswith("__pydantic_")
+        if name not in metadata and not name.startswith("__pydantic_")
     ]
     return [*attributes, *class_.__bases__, type(class_)]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
+import collections
 import doctest
+import enum
 import functools
 import gc
 import itertools
@@ -16,10 +19,11 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import msgspec
+import pydantic
 import pytest
 from dependency_injector import containers, providers
 
-from providers import kinds
+from providers import kinds, readers
 from providers.reach import reachable
 
 from .owners import Owner
@@ -322,6 +326,55 @@ def test_a_stop_hides_nothing_that_is_held_besides(stop: tuple[type, ...]) -> No
         derived = types.new_class("Derived", (class_,)) if class_.__flags__ & 1 << 10 else class_
         holder = [derived, inner]
         assert paths(holder, inner) == ["list[1]"]
+
+
+METADATA = sorted(frozenset[str]().union(*(names for _, names in readers.METADATA_OF)))
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_a_name_under_which_a_library_describes_a_class_is_a_name_like_others_elsewhere(name: str) -> None:
+    class_ = type("Ordinary", (Owner,), {name: []})
+    assert paths(class_(), vars(class_)[name]) == [f"Ordinary.<class Ordinary>.{name}"]
+
+
+class Sort(abc.ABC):  # noqa: B024
+    kept: ClassVar[list[int]] = []
+
+
+class Colour(enum.Enum):
+    RED = 1
+    kept = enum.nonmember(list[int]())
+
+
+class Pair(collections.namedtuple("Pair", "left")):
+    kept: ClassVar[list[int]] = []
+
+
+class Model(pydantic.BaseModel):
+    kept: ClassVar[list[int]] = []
+
+
+@pytest.mark.parametrize("one", [Sort(), Colour.RED, Model(), Pair(1)])
+def test_of_a_class_that_a_library_describes_everything_else_is_read(one: Any) -> None:
+    (path,) = paths(one, type(one).kept)
+    assert path.endswith(f".<class {type(one).__name__}>.kept")
+    assert own([type(one)]) == {"list[0].kept"}
+
+
+def test_what_a_library_keeps_at_a_function_is_a_name_like_others_at_a_function_of_ones_own() -> None:
+    @functools.singledispatch
+    def convert(value: object) -> None: ...
+
+    def ordinary() -> None: ...
+
+    ordinary.registry = []  # type: ignore[attr-defined]
+    assert own((convert,)) == set()
+    assert own((ordinary,)) == {"tuple[0].registry"}
+
+
+def test_of_an_object_of_a_library_everything_is_read_but_its_class() -> None:
+    inner: list[int] = []
+    assert paths(types.SimpleNamespace(kept=inner), inner) == ["SimpleNamespace.kept"]
 
 
 def test_what_the_garbage_collector_knows_is_reached() -> None:
