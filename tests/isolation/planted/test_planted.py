@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -15,7 +17,8 @@ from containers import GatewayContainer
 from providers import ProofError
 from providers.audit import audit
 from providers.sharing import shared_objects
-from tests.gateway import Client, build_container, serving, token
+from tests.clock import ManualClock
+from tests.gateway import QUIET, Client, build_container, serving, token
 from tests.http.modes import metric
 
 from . import created, wired
@@ -24,6 +27,7 @@ from .grown import GROWN
 from .kinds import ALICE, BOB, Living, user
 from .wired import WIRED
 
+PERIOD = 60.0  # seconds
 NETS = ("proof", "fresh", "claim", "token", "audit", "delivery")
 
 
@@ -124,10 +128,12 @@ async def test_a_user_is_refused_who_would_share_and_the_first_one_is_served_on(
 
 
 @asynccontextmanager
-async def two_users() -> AsyncIterator[tuple[Living, httpx.AsyncClient, Client, Client]]:
+async def two_users(
+    container: GatewayContainer | None = None,
+) -> AsyncIterator[tuple[Living, httpx.AsyncClient, Client, Client]]:
     """Two users who are connected and subscribed, each to a channel of their own of the same name."""
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(serving(build_container()))
+        gateway = await stack.enter_async_context(serving(container or build_container()))
         api = await stack.enter_async_context(gateway.api())
         first, second = [await stack.enter_async_context(gateway.connected(name)) for name in (ALICE, BOB)]
         for client in (first, second):
@@ -136,12 +142,16 @@ async def two_users() -> AsyncIterator[tuple[Living, httpx.AsyncClient, Client, 
         yield Living(gateway, alice, bob), api, first, second
 
 
+async def planted(kind: str, living: Living) -> object:
+    """Plant a leak; what must be kept for it to last."""
+    made = GROWN[kind].plant(living)
+    return await made if inspect.iscoroutine(made) else made
+
+
 @pytest.mark.parametrize("kind", GROWN)
 async def test_what_two_connected_users_come_to_share_is_reported_and_nothing_gets_to_the_wrong_one(kind: str) -> None:
     async with two_users() as (living, api, alice, bob):
-        planted = GROWN[kind].plant(living)
-        if inspect.iscoroutine(planted):
-            await planted
+        made = await planted(kind, living)
         seen = {"audit"} if await has_both_ways(api) else set()
         accepted = [await publish(api, name, f"canary of {name}", "news") == 200 for name in (ALICE, BOB)]
         for name, client, expected in ((ALICE, alice, accepted[0]), (BOB, bob, accepted[1])):
@@ -151,6 +161,27 @@ async def test_what_two_connected_users_come_to_share_is_reported_and_nothing_ge
         assert accepted[1]
         assert seen | (await counted(api)).keys() == GROWN[kind].nets
         assert await is_violated(api)
+        del made
+
+
+@pytest.mark.parametrize("kind", [kind for kind, grown in GROWN.items() if "audit" in grown.nets])
+async def test_within_one_sample_period_it_is_in_health_in_metrics_and_in_the_log(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    container = build_container(clock=clock, ping=QUIET, isolation={"audit_share": 0.5, "audit_interval": PERIOD})
+    async with two_users(container) as (living, api, *_):
+        made = await planted(kind, living)
+        clock.advance(PERIOD)
+        async with asyncio.timeout(10):
+            while not await metric(api, "bulkhead_isolation_audit_passes_total"):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        assert await is_violated(api)
+        assert (await counted(api)).keys() == {"audit"}
+        del made
+    lines = [vars(record) for record in caplog.records if record.name == "app.isolation"]
+    assert {(line["levelno"], line["message"]) for line in lines} == {(logging.ERROR, "users share an object")}
+    assert all({line["first"], line["second"]} == {user(ALICE).key, user(BOB).key} for line in lines)
 
 
 async def test_nothing_is_reported_of_two_users_who_share_nothing() -> None:
