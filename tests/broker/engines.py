@@ -145,3 +145,57 @@ class Inbox:
             while len(self.publications) + len(self.pushes) < count:
                 self._changed.clear()
                 await self._changed.wait()
+
+
+class Ear:
+    """A listener that notes what it hears."""
+
+    def __init__(self) -> None:
+        """Nothing heard yet."""
+        self.heard: list[str] = []
+        self.messages: list[str] = []
+        self.reasons: list[str] = []
+        self.failures: list[Exception] = []
+        self._changed = asyncio.Event()
+
+    async def broker_lost(self, reason: str) -> None:
+        """See `BrokerListener.broker_lost`."""
+        self.reasons.append(reason)
+        self._note("lost")
+
+    async def broker_restored(self) -> None:
+        """See `BrokerListener.broker_restored`; raises what stands in `failures`, one each time."""
+        self._note("restored")
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def broker_message(self, message: str) -> None:
+        """See `BrokerListener.broker_message`."""
+        self.messages.append(message)
+        self._changed.set()
+
+    def _note(self, what: str) -> None:
+        self.heard.append(what)
+        self._changed.set()
+
+    async def wait(self, *heard: str, messages: int = 0) -> None:
+        """Until it has heard exactly this of the broker, and so many messages.
+
+        Raises:
+            TimeoutError: it has not within ten seconds.
+        """
+        async with asyncio.timeout(10):
+            while self.heard != list(heard) or len(self.messages) < messages:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def attached(url: str, ear: Ear | None = None, **options: Any) -> AsyncIterator[RedisBroker]:
+    """A started `RedisBroker` that notices quickly, closed after the block."""
+    broker = redis_broker(url, **{"timeout": 0.5, "check_interval": 0.1, **options})
+    await broker.start(ear)
+    try:
+        yield broker
+    finally:
+        await broker.close()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from app.realtime.broker import BrokerError, BrokerUnavailable
 from app.realtime.redis.lane import Lane
@@ -49,6 +50,7 @@ class Attachment:
         self._echoes: dict[bytes, str] = {}
         self._heard: dict[bytes, asyncio.Event] = {}
         self._closed = False
+        self._reason = ""
 
     async def open(self, channels: Iterable[str]) -> None:
         """Connect to every server, and subscribe to channels.
@@ -72,8 +74,8 @@ class Attachment:
                 connect(), timeout=self._options.timeout, receive=self._received, failed=self._failed
             )
             self._listen(name)
-        await asyncio.gather(*(lane.open(self._scripts.load) for lane in self._lanes.values()))
-        await asyncio.gather(*(link.open() for link in self._links.values()))
+        await _all(lane.open(self._scripts.load) for lane in self._lanes.values())
+        await _all(link.open() for link in self._links.values())
         await self.subscribe(itertools.chain((echo.decode() for echo in self._echoes), channels))
 
     async def subscribe(self, channels: Iterable[str]) -> None:
@@ -81,19 +83,18 @@ class Attachment:
 
         Raises:
             TimeoutError: not all were confirmed in time.
-            BrokerUnavailable: it failed meanwhile.
+            BrokerUnavailable: it failed meanwhile, or a channel lies on a server that is new.
         """
         by_server: defaultdict[str, list[str]] = defaultdict(list)
         for channel in channels:
             by_server[self.lane(channel)[1]].append(channel)
-        await asyncio.gather(*(self._links[name].subscribe(several) for name, several in by_server.items()))
-        if self._closed:
-            raise BrokerUnavailable("a server was lost again")
+        await _all(self._links[name].subscribe(several) for name, several in by_server.items())
+        self._require_whole()
 
     def _listen(self, server: str) -> None:
         """Choose a channel that lies on the server, on which this node hears itself."""
         for number in itertools.count():
-            channel = self._scripts.base(f"echo:{self._node}:{number}")
+            channel = self._scripts.own(f"echo:{self._node}:{number}")
             if self._servers.locate(channel) == server:
                 self._echoes[channel.encode()] = server
                 return
@@ -108,9 +109,15 @@ class Attachment:
         self._heard = {echo: asyncio.Event() for echo in self._echoes}
         async with asyncio.timeout(self._options.timeout):
             await asyncio.gather(
-                *(self._lanes[name].submit(["SPUBLISH", echo, ""]) for echo, name in self._echoes.items())
+                *(
+                    self._lanes[name].submit(command, first=True)
+                    for echo, name in self._echoes.items()
+                    # To delete what is not there is refused by a replica, and by a server that cannot save.
+                    for command in (["SPUBLISH", echo, ""], ["DEL", echo])
+                )
             )
             await asyncio.gather(*(heard.wait() for heard in self._heard.values()))
+        self._require_whole()
 
     def lane(self, base: str) -> tuple[Lane, str]:
         """The lane to the server that holds a user's keys, and the server's name.
@@ -133,14 +140,22 @@ class Attachment:
         """
         return self._links[self.lane(base)[1]]
 
+    async def flush(self) -> None:
+        """Wait until the servers have carried out all that was sent.
+
+        Raises:
+            BrokerError: one is lost, or has too much waiting for it.
+        """
+        await asyncio.gather(*(lane.submit(["PING"]) for lane in self._lanes.values()))
+
     async def settle(self) -> None:
-        """Wait, for a bounded time, until the servers have got all that was sent."""
+        """The same for a bounded time, and whatever comes of it."""
         with contextlib.suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(self._options.timeout):
-                await asyncio.gather(*(lane.submit(["PING"]) for lane in self._lanes.values()))
+                await self.flush()
 
     def close(self, reason: str) -> None:
-        """Give everything up; harmless when repeated. Does not wait."""
+        """Give everything up; harmless when repeated. Does not wait: connections close themselves in a moment."""
         self._closed = True
         for link in self._links.values():
             link.close()
@@ -160,5 +175,17 @@ class Attachment:
 
     def _failed(self, reason: str) -> None:
         if not self._closed:
-            self._closed = True
+            self._reason = reason
+            self.close(reason)
             self._report(reason)
+
+    def _require_whole(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable(self._reason)
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all, also when one fails: what goes on alone would open a connection that nobody closes."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if outcome is not None:
+            raise outcome

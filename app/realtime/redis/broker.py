@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import secrets
 
 from app.realtime.broker import (
@@ -22,10 +23,11 @@ from app.realtime.broker import (
 )
 from app.realtime.redis.attachment import Attachment
 from app.realtime.redis.holdings import Holdings
-from app.realtime.redis.lane import FAILURES
 from app.realtime.redis.nodes import Nodes
 from app.realtime.redis.scripts import RedisOptions, Scripts
 from app.realtime.redis.servers import Servers
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED, DUPLICATE, TOO_LATE, TOO_MANY = range(4)
 READ, OTHER_EPOCH = range(2)
@@ -53,7 +55,7 @@ class RedisBroker:
         """Not connected yet."""
         self._servers = servers
         self._options = options
-        self._scripts = Scripts(options)
+        self._scripts = Scripts(options, servers.database)
         self._node = node or secrets.token_hex(8)
         self._numbers = itertools.count(1)
         self._subscribers: dict[bytes, tuple[str, Subscriber]] = {}
@@ -71,10 +73,7 @@ class RedisBroker:
         """See `Broker.start`. A server that cannot be reached is a lost one; it is tried again until it can."""
         self._listener = listener
         loop = asyncio.get_running_loop()
-        try:
-            await self._attach()
-        except (*FAILURES, BrokerUnavailable) as error:
-            self._reason = f"{type(error).__name__}: no connection"
+        if not await self._try_to_attach():
             self._trouble.set()
         self._tasks = [loop.create_task(self._supervise()), loop.create_task(self._holdings.refresh(self._lanes))]
 
@@ -172,14 +171,14 @@ class RedisBroker:
             return
         if before is None:
             self._holdings.hold(base)
-        lane, _ = attachment.lane(base)
-        lane.post(self._scripts.hold(base, self._holdings.SHARE))
-        try:
-            # Also when it is subscribed already: a subscription that is on its way must have arrived.
-            async with asyncio.timeout(self._options.timeout):
-                await attachment.link(base).subscribing(base)
-        except TimeoutError:
-            self._lose("a subscription was not confirmed")
+        with contextlib.suppress(BrokerUnavailable):  # then it is lost, and this subscriber interrupted, too
+            lane, _ = attachment.lane(base)
+            lane.post(self._scripts.hold(base, self._holdings.SHARE))
+            try:
+                # Also when it is subscribed already: a subscription that is on its way must have arrived.
+                await attachment.link(base).subscribe([base])
+            except TimeoutError:
+                self._lose("a subscription was not confirmed")
 
     def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
         """See `Broker.unsubscribe`."""
@@ -257,7 +256,13 @@ class RedisBroker:
             raise BrokerUnavailable("the broker is closed")
 
     def _receive(self, channel: bytes, message: bytes) -> None:
-        """The path of every event that this node gets."""
+        """The path of every event that this node gets. What fails on it harms no other event."""
+        try:
+            self._hand_out(channel, message)
+        except Exception as error:  # noqa: BLE001 - its text, or a traceback, could show what was published
+            logger.error("a message from the broker was of no use: %s", type(error).__name__)
+
+    def _hand_out(self, channel: bytes, message: bytes) -> None:
         held = self._subscribers.get(channel)
         if held is None:
             if channel == self._nodes.channel and self._listener is not None:
@@ -287,10 +292,10 @@ class RedisBroker:
         try:
             subscribed = {self._nodes.channel, *self._subscribers}
             await attachment.open(channel.decode() for channel in subscribed)
+            await attachment.check()
             while added := self._subscribers.keys() - subscribed:
                 subscribed |= added
                 await attachment.subscribe(channel.decode() for channel in added)
-            await attachment.check()
         except BaseException:
             attachment.close("not all of it could be reached")
             await attachment.disconnect()
@@ -298,6 +303,15 @@ class RedisBroker:
         for channel in subscribed - self._subscribers.keys() - {self._nodes.channel}:
             attachment.link(channel.decode()).unsubscribe(channel.decode())
         self._attachment = attachment
+
+    async def _try_to_attach(self) -> bool:
+        try:
+            await self._attach()
+        except BrokerError as error:
+            self._reason = error.reason
+        except Exception as error:  # noqa: BLE001 - whatever a server or a library does, it is tried again
+            self._reason = f"{type(error).__name__}: no connection"
+        return self._attachment is not None
 
     async def _supervise(self) -> None:
         restoring: asyncio.Task[None] | None = None
@@ -312,6 +326,7 @@ class RedisBroker:
         finally:
             if restoring is not None:
                 restoring.cancel()
+                await asyncio.gather(restoring, return_exceptions=True)
 
     async def _watch(self) -> None:
         """Until the next check is due, or something is lost."""
@@ -330,27 +345,29 @@ class RedisBroker:
         """Try until all servers are reached."""
         lost_at = asyncio.get_running_loop().time()
         if self._listener is not None:
-            await self._listener.broker_lost(self._reason)
+            try:
+                await self._listener.broker_lost(self._reason)
+            except Exception as error:  # noqa: BLE001 - it must not keep this node from coming back
+                logger.error("the listener of the broker failed: %s", type(error).__name__)
         while self._attachment is None:
             self._trouble.clear()
             # By then a server has carried out, or will refuse, whatever was on its way when it was lost.
             await asyncio.sleep(lost_at + self._options.timeout - asyncio.get_running_loop().time())
-            try:
-                await self._attach()
-            except (*FAILURES, BrokerUnavailable) as error:
-                self._reason = f"{type(error).__name__}: no connection"
+            if not await self._try_to_attach():
                 await asyncio.sleep(self._options.check_interval)
 
     async def _restore(self) -> None:
-        while self._attachment is not None:
+        while (attachment := self._attachment) is not None:
             try:
-                await self._holdings.say(self._attachment)
+                await self._holdings.say(attachment)
                 if self._listener is not None:
                     await self._listener.broker_restored()
                 return
-            except BrokerUnavailable:
-                return  # lost again; there will be another time
-            except BrokerError:
+            except Exception as error:  # noqa: BLE001 - connections would wait for ever for what they missed
+                if self._attachment is not attachment:
+                    return  # lost again; there will be another time
+                reason = error.reason if isinstance(error, BrokerError) else type(error).__name__
+                logger.error("not all could be brought up to date, trying again: %s", reason)
                 await asyncio.sleep(self._options.check_interval)
 
     def _lose(self, reason: str) -> None:

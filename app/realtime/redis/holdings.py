@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from app.realtime.broker import BrokerUnavailable
+from app.realtime.broker import BrokerError
 from app.realtime.redis.attachment import Attachment
 from app.realtime.redis.scripts import RedisOptions, Scripts
 
@@ -52,21 +52,22 @@ class Holdings:
         return self._present.pop((base, channel, client), None) is not None
 
     async def say(self, attachment: Attachment, seconds: float = 0) -> None:
-        """Say all of it, spread over a time, or as fast as the event loop gets to it.
+        """Say all of it, spread over a time, or as fast as the servers take it.
 
         Raises:
-            BrokerUnavailable: a server that has to hear it is not there.
+            BrokerError: a server that has to hear it is not there, or has too much waiting for it.
         """
         said: list[str | tuple[str, str, str]] = [*self._held, *self._present]
         for number, item in enumerate(said, 1):
             self._say(attachment, item)
             if number % BATCH == 0:
                 await asyncio.sleep(seconds * BATCH / len(said))
+                await attachment.flush()
 
     async def refresh(self, attached: Callable[[], Attachment]) -> None:
         """Say all of it, round after round, until cancelled."""
         while True:
-            with contextlib.suppress(BrokerUnavailable):
+            with contextlib.suppress(BrokerError):
                 await self.say(attached(), self._interval / 2)
             await asyncio.sleep(self._interval / 2)
 

@@ -77,13 +77,17 @@ class Lane:
         """
         async with asyncio.timeout(self._timeout):
             await self._connection.connect()  # type: ignore[no-untyped-call]
-            *_, (seconds, microseconds) = await self._exchange([*load, ["TIME"]])
+            *_, (seconds, microseconds) = map(_require, await self._exchange([*load, ["TIME"]]))
         # Measured late rather than early: a deadline is then rather too early than too late.
         self._clock = int(seconds) * 1000 + int(microseconds) / 1000 - self._loop.time() * 1000
         self._task = self._loop.create_task(self._run())
 
-    def submit(self, command: Command) -> asyncio.Future[Any]:
+    def submit(self, command: Command, *, first: bool = False) -> asyncio.Future[Any]:
         """Send a command; its reply, in time.
+
+        Args:
+            command: what redis-py packs.
+            first: before all that waits, however much that is.
 
         Raises (when awaited):
             BrokerUnavailable: it was not carried out, or, if `uncertain`, nobody knows.
@@ -92,6 +96,9 @@ class Lane:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
             future.set_exception(BrokerUnavailable("the connection is closed"))
+        elif first:
+            self._waiting.insert(0, (command, future))
+            self._wake.set()
         elif len(self._waiting) >= self._pending:
             future.set_exception(BrokerError(f"{self._pending} commands wait for the broker already"))
         else:
@@ -117,7 +124,7 @@ class Lane:
         self._sent, self._waiting = [], []
 
     async def disconnect(self) -> None:
-        """Close the connection; after `close`."""
+        """Close the connection; after `close`. Harmless when repeated."""
         await self._connection.disconnect(nowait=True)
 
     def _append(self, command: Command, future: asyncio.Future[Any] | None) -> None:
@@ -131,18 +138,21 @@ class Lane:
                 self._wake.clear()
                 while self._waiting:
                     await self._batch()
-        except FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would ever hear of it
             self._failed(f"{type(error).__name__}: no answer")
+        finally:
+            await self.disconnect()
 
     async def _batch(self) -> None:
-        self._sent, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        sent = self._sent = self._waiting[:BATCH]
+        self._waiting = self._waiting[BATCH:]
         deadline = round(self._loop.time() * 1000 + self._clock + self._timeout * 1000)
-        for command, _ in self._sent:
+        for command, _ in sent:
             if command[-1] is None:
                 command[-1] = deadline
         async with asyncio.timeout(self._timeout):
-            replies = await self._exchange([command for command, _ in self._sent])
-        for (command, future), reply in zip(self._sent, replies, strict=True):
+            replies = await self._exchange([command for command, _ in sent])
+        for (command, future), reply in zip(sent, replies, strict=True):
             answer = await self._elsewhere(command) if isinstance(reply, ELSEWHERE) else reply
             if isinstance(answer, UNFIT):
                 raise answer
@@ -167,6 +177,12 @@ class Lane:
                 return await self._servers.redirect(command)
         except ResponseError as error:
             return error
+
+
+def _require(reply: Any) -> Any:
+    if isinstance(reply, ResponseError):
+        raise reply
+    return reply
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

@@ -17,7 +17,7 @@ class Nodes:
 
     def __init__(self, scripts: Scripts, node: str) -> None:
         """Nothing is said yet."""
-        self._base = scripts.base("nodes")
+        self._base = scripts.own("nodes")
         self._node = node.encode()
         self.channel = self._base.encode()
 

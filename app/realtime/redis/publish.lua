@@ -23,6 +23,7 @@ if idempotency ~= '' then
       local kind = entry and entry[2][4] == ticket and 0 or 1
       return {kind, tonumber(offset), epoch}
     end
+    redis.call('HDEL', KEYS[3], name)
     redis.call('LREM', KEYS[4], 1, name)
   end
 end
@@ -54,5 +55,6 @@ if idempotency ~= '' then
   redis.call('PEXPIRE', KEYS[4], idempotency_ttl)
 end
 
-redis.call('SPUBLISH', KEYS[5], string.format('p%.0f %s %s %d %s%s', offset, epoch, ticket, #channel, channel, text))
+-- Not by `%s`, which ends a short string at its first zero byte.
+redis.call('SPUBLISH', KEYS[5], string.format('p%.0f %s %s %d ', offset, epoch, ticket, #channel) .. channel .. text)
 return {0, offset, epoch}

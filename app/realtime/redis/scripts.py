@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from importlib.resources import files
-from urllib.parse import quote
 
 import msgspec
 
@@ -37,12 +36,13 @@ class Scripts:
 
     Args:
         options: bounds.
+        database: number of the one that the keys lie in: two gateways may have one each, and see the same channels.
 
     Attributes:
         load: the commands that make the scripts known to a server.
     """
 
-    def __init__(self, options: RedisOptions) -> None:
+    def __init__(self, options: RedisOptions, database: int = 0) -> None:
         """Read the scripts."""
         here = files("app.realtime.redis")
         stream = here.joinpath("stream.lua").read_text()
@@ -54,7 +54,7 @@ class Scripts:
         self.load: tuple[Command, ...] = tuple(["SCRIPT LOAD", source] for source in sources)
         shas = (hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for source in sources)
         self._publish, self._history, self._hold, self._present, self._presence, self._streams = shas
-        self._prefix = options.prefix
+        self._prefix = f"{options.prefix}@{database}" if database else options.prefix
         self._size = options.history_size
         self._ttl = _milliseconds(options.history_ttl)
         self._streams_limit = options.max_streams_per_user
@@ -64,8 +64,14 @@ class Scripts:
 
     def base(self, key: str) -> str:
         """What all keys of a user key begin with; also the name of their pub/sub channel."""
-        # A user key has its braces encoded already; elsewhere they would end the hash tag.
-        return f"{{{self._prefix}:{key if '}' not in key else quote(key, safe='')}}}"
+        if "}" in key or "%" in key:
+            # A brace would end the hash tag. With it, what it is encoded by, or two keys could have one name.
+            key = key.replace("%", "%25").replace("}", "%7D")
+        return f"{{{self._prefix}:{key}}}"
+
+    def own(self, name: str) -> str:
+        """The same for what is the nodes' own; no user key begins so, as no prefix has a slash."""
+        return f"{{{self._prefix}/{name}}}"
 
     def publish(
         self, base: str, lineage: str, channel: str, head: str, ticket: str, *, again: bool, idempotency_key: str

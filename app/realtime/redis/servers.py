@@ -14,12 +14,13 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConn
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
 Command = list[Any]
 Connect = Callable[[], AbstractConnection]
 
 PORT, SENTINEL_PORT = 6379, 26379
-OF_ONE_SERVER = frozenset({"host", "db", "himport_registry"})
+OF_ONE_SERVER = frozenset({"host", "db", "himport_registry", "socket_timeout", "retry_on_timeout"})
 SCHEME = re.compile(r"(?P<engine>redis|valkey)(?P<tls>s?)(?:\+(?P<several>cluster|sentinel))?|unix")
 
 
@@ -39,6 +40,10 @@ class Servers(Protocol):
     whether an asynchronous replica, promoted to master, has all of it.
     """
 
+    @property
+    def database(self) -> int:
+        """Number of the database that the keys lie in. Pub/sub channels lie in none: all see those of all."""
+
     async def discover(self) -> Mapping[str, Connect]:
         """Look where they are now; for each, what makes a connection to it that is not open yet.
 
@@ -47,7 +52,7 @@ class Servers(Protocol):
         """
 
     def locate(self, key: str) -> str:
-        """Name of the server that holds a key, as `discover` or a redirection last saw it."""
+        """Name of the server that holds a key, as `discover` or a redirection last saw it; empty: none is known."""
 
     async def redirect(self, command: Command) -> Any:
         """Carry out a command that a server refused because another one holds its keys.
@@ -88,14 +93,19 @@ def servers(url: str, timeout: float) -> Servers:
     master, _, database = path.partition("/")
     if not master:
         raise UnknownServers("a sentinel needs the master's name: redis+sentinel://host:port/master")
-    if database.isdigit():
+    if database:
+        if not database.isdecimal():
+            raise UnknownServers("the database behind the master's name is no number")
         pool.connection_kwargs["db"] = int(database)
     return BehindSentinel([_host(each, SENTINEL_PORT) for each in hosts], master, pool)
 
 
 def _several(scheme: str, rest: str, timeout: float) -> tuple[list[str], str, ConnectionPool]:
     """Hosts, path, and a pool that knows all the rest of how to connect."""
-    parts = urlsplit(f"{scheme}://{rest}")
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+    except ValueError:
+        raise UnknownServers("has a bracket that is not of an IPv6 address") from None
     login, at, hosts = parts.netloc.rpartition("@")
     if not hosts:
         raise UnknownServers("names no host")
@@ -107,22 +117,41 @@ def _pool(url: str, timeout: float) -> ConnectionPool:
     if url.startswith("unix://"):
         del options["socket_keepalive"]  # which is TCP's
     try:
-        return ConnectionPool.from_url(url, **options)
-    except ValueError:
+        pool = ConnectionPool.from_url(url, **options)
+        pool.connection_kwargs.update(options)  # the query has no say in these
+        pool.make_connection()  # type: ignore[no-untyped-call] # not opened: an unknown option is found here
+    except (ValueError, TypeError, RedisError):
         raise UnknownServers("is not an address that redis-py understands") from None
+    return pool
 
 
 def _options(timeout: float) -> dict[str, Any]:
-    # Nothing is done twice behind our back: what to do about an error, only the broker knows. RESP2, in which what is
-    # published is read as any reply.
-    return {"protocol": 2, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0), "socket_keepalive": True}
+    return {
+        # What is published is read as any reply, and all of it is bytes.
+        "protocol": 2,
+        "decode_responses": False,
+        "encoding": "utf-8",
+        # Nothing is done twice behind our back: what to do about an error, only the broker knows. It also has an eye
+        # on the time, as `asyncio.wait_for`, which redis-py would do it with, may swallow a cancellation (until 3.12).
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+        "socket_timeout": None,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+    }
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
+    try:
+        parts = urlsplit(f"//{text}")
+        found = parts.hostname, parts.port or port
+    except ValueError:
+        # Its text may be a part of a password, with a character in it that has to be percent-encoded.
+        raise UnknownServers("a port is no number; in a password, percent-encode / ? # and @") from None
+    if not found[0]:
         raise UnknownServers("names no host")
-    return parts.hostname, parts.port or port
+    return found[0], found[1]
 
 
 class StandAlone:
@@ -131,6 +160,7 @@ class StandAlone:
     def __init__(self, url: str, timeout: float) -> None:
         """Read the address."""
         self._pool = _pool(url, timeout)
+        self.database = int(self._pool.connection_kwargs.get("db") or 0)
 
     async def discover(self) -> Mapping[str, Connect]:
         """See `Servers`."""
@@ -141,8 +171,8 @@ class StandAlone:
         return ""
 
     async def redirect(self, command: Command) -> Any:
-        """Not called: one server never refuses a command so."""
-        raise NotImplementedError
+        """Nobody else is known: it is a server of a cluster, and its address should say so."""
+        raise RedisError("the address is that of a cluster")
 
     async def close(self) -> None:
         """See `Servers`."""
@@ -159,6 +189,7 @@ class BehindSentinel:
         )
         self._master = master
         self._pool = pool
+        self.database = int(pool.connection_kwargs.get("db") or 0)
         self._name = ""
 
     async def discover(self) -> Mapping[str, Connect]:
@@ -172,8 +203,8 @@ class BehindSentinel:
         return self._name
 
     async def redirect(self, command: Command) -> Any:
-        """Not called: one master never refuses a command so."""
-        raise NotImplementedError
+        """Nobody else is known: the master is a server of a cluster, and has no sentinels."""
+        raise RedisError("the address is that of a cluster")
 
     async def close(self) -> None:
         """See `Servers`."""
@@ -183,6 +214,8 @@ class BehindSentinel:
 
 class Cluster:
     """The masters of a cluster."""
+
+    database = 0
 
     def __init__(self, hosts: list[tuple[str, int]], pool: ConnectionPool) -> None:
         """Not connected yet."""
@@ -198,20 +231,29 @@ class Cluster:
 
     async def discover(self) -> Mapping[str, Connect]:
         """See `Servers`."""
-        await self._client.aclose()
-        await self._client.initialize()
+        try:
+            await self._client.aclose()
+            await self._client.initialize()
+        except RedisClusterException as error:  # which is no RedisError
+            raise RedisError(str(error)) from None
         return {
             node.name: _connect(self._pool, str(node.host), int(node.port)) for node in self._client.get_primaries()
         }
 
     def locate(self, key: str) -> str:
         """See `Servers`."""
-        node = self._client.get_node_from_key(key)
+        try:
+            node = self._client.get_node_from_key(key)
+        except RedisClusterException:
+            return ""
         return "" if node is None else str(node.name)
 
     async def redirect(self, command: Command) -> Any:
         """See `Servers`."""
-        return await self._client.execute_command(*command)
+        try:
+            return await self._client.execute_command(*command)
+        except RedisClusterException as error:
+            raise RedisError(str(error)) from None
 
     async def close(self) -> None:
         """See `Servers`."""
