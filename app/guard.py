@@ -10,7 +10,7 @@ from app.problems import BodyTooLarge, Problem, problem_response
 
 
 class RequestGuard:
-    """ASGI middleware: bounds the body of every HTTP request, and refuses paths that could be taken for another one.
+    """ASGI middleware: bounds the bodies of HTTP requests, and refuses paths that could be taken for another one.
 
     Servers decode a path before applications see it, and what is not UTF-8 becomes U+FFFD, whatever it was; and the
     regular expression of a route overlooks a line break at the end. Neither may name somebody else.

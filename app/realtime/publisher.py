@@ -259,10 +259,16 @@ class Publisher(Generic[M]):
             raise Refused(str(full), self._retry_after) from None
 
     def _breathe(self, channel: str, data: str, info: str) -> bool:
-        # A publisher in a loop must not starve the writers: every client would look slow. Nobody waits for a client.
+        # Publishers in a loop must not starve the writers: every client would look slow. Nobody waits for a client.
         size = len(channel) + len(data) + len(info) + PUSH_BYTES
-        self._unyielded += size if data.isascii() and info.isascii() else 4 * size
+        before = self._unyielded
+        self._unyielded = before + (size if data.isascii() and info.isascii() else 4 * size)
         if self._unyielded <= self._yield_bytes:
             return False
-        self._unyielded = 0
+        if before <= self._yield_bytes:
+            # However many they are: together they put no more into a turn of the event loop.
+            asyncio.get_running_loop().call_soon(self._turned)
         return True
+
+    def _turned(self) -> None:
+        self._unyielded = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from app.realtime.broker import BrokerError
@@ -139,6 +141,23 @@ async def test_a_publisher_in_a_loop_lets_writers_write(container: GatewayContai
         await peer.settle()
         assert peer.close_code is None
         assert [text.partition(":")[0] for text in peer.data()] == [str(number) for number in range(400)]
+
+
+async def test_many_publishers_in_loops_let_writers_write(container: GatewayContainer) -> None:
+    async def publish(name: str) -> None:
+        for number in range(200):
+            await container.publisher().publish_to_user("alice", "tick", f"{name}:{number}:" + "x" * 10_000)
+
+    names = [f"publisher-{number}" for number in range(8)]
+    async with Peer(container) as peer:
+        await peer.connect("alice")
+        await asyncio.gather(*map(publish, names))
+        await peer.settle()
+        assert peer.close_code is None
+        got = [text.rpartition(":")[0] for text in peer.data()]
+        assert {name: [each for each in got if each.startswith(f"{name}:")] for name in names} == {
+            name: [f"{name}:{number}" for number in range(200)] for name in names
+        }
 
 
 @pytest.mark.parametrize(("user", "text"), [("u", "x"), ("u" * 254, "x"), ("u", "日" * 10)])
