@@ -37,9 +37,10 @@ def engine(folder: Path) -> Iterator[EmbeddedEngine]:
         engine.stop()
 
 
-def valkey() -> psutil.Process:
-    """The one process of a Valkey that this process started."""
-    [found] = [each for each in psutil.Process().children() if each.name() == "valkey-server"]
+def process_of(engine: EmbeddedEngine) -> psutil.Process:
+    """Other tests of this process may have servers, too; this one tells its address in its title."""
+    address = engine.url.removeprefix("unix://")
+    [found] = [each for each in psutil.Process().children() if address in " ".join(each.cmdline())]
     return found
 
 
@@ -47,7 +48,7 @@ def test_it_listens_on_a_socket_of_this_user_and_on_no_port(engine: EmbeddedEngi
     [private] = folder.iterdir()
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert engine.url == f"unix://{private}/socket"
-    assert [each for each in valkey().net_connections("inet") if each.status == "LISTEN"] == []
+    assert [each for each in process_of(engine).net_connections("inet") if each.status == "LISTEN"] == []
 
 
 def test_it_refuses_what_is_too_much_and_drops_nothing(engine: EmbeddedEngine) -> None:
@@ -61,7 +62,7 @@ def test_it_refuses_what_is_too_much_and_drops_nothing(engine: EmbeddedEngine) -
 
 
 def test_nothing_is_left_of_one_that_was_stopped(engine: EmbeddedEngine, folder: Path) -> None:
-    process = valkey()
+    process = process_of(engine)
     engine.stop()
     assert not process.is_running()
     assert list(folder.iterdir()) == []
@@ -69,7 +70,7 @@ def test_nothing_is_left_of_one_that_was_stopped(engine: EmbeddedEngine, folder:
 
 def test_one_that_does_not_end_is_killed(engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "STOP_SECONDS", 0.2)
-    process = valkey()
+    process = process_of(engine)
     process.suspend()
     engine.stop()
     assert not process.is_running()
@@ -79,7 +80,7 @@ def test_one_that_ended_is_started_again_at_its_address(
     engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(embedded, "RESTART_SECONDS", 60)
-    first = valkey()
+    first = process_of(engine)
     first.kill()
     while first.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
@@ -89,7 +90,7 @@ def test_one_that_ended_is_started_again_at_its_address(
     while not caplog.messages:
         engine.keep()
     assert caplog.messages == ["the embedded engine ended and is started again"]
-    assert valkey() != first
+    assert process_of(engine) != first
     with Redis.from_url(engine.url) as client:
         while True:
             try:
@@ -132,7 +133,7 @@ def test_one_that_does_not_answer_in_time_is_an_error(monkeypatch: pytest.Monkey
 
 
 def test_an_orphan_is_ended_by_whoever_comes_first(engine: EmbeddedEngine, folder: Path) -> None:
-    process = valkey()
+    process = process_of(engine)
     end_orphan(engine.url)
     assert process.wait(5) is not None
     assert list(folder.iterdir()) == []
