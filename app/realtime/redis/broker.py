@@ -319,6 +319,8 @@ class RedisBroker:
             while True:
                 if self._attachment is None:
                     if restoring is not None:
+                        # What it waits for has failed already, and tells it whether a publish may have arrived.
+                        await asyncio.sleep(0)
                         restoring.cancel()
                     await self._reach()
                     restoring = asyncio.create_task(self._restore())
