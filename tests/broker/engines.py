@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app.realtime.broker import Broker, Publication
+from app.realtime.broker import Broker, Position, Publication
 from app.realtime.clock import Clock
 from app.realtime.memory import MemoryBroker
 from app.realtime.redis import RedisBroker, RedisOptions, servers
@@ -108,6 +108,7 @@ class Inbox:
         self.publications: list[Publication] = []
         self.pushes: list[tuple[str, str, str]] = []
         self.interruptions = 0
+        self.ahead: list[tuple[str, Position]] = []
         self._connections = connections
         self._changed = asyncio.Event()
 
@@ -129,6 +130,10 @@ class Inbox:
     def interrupt(self) -> None:
         """See `Subscriber.interrupt`."""
         self.interruptions += 1
+
+    def deliver_ahead(self, publication: Publication, position: Position) -> None:
+        """See `Subscriber.deliver_ahead`."""
+        self.ahead.append((publication.text, position))
 
     @property
     def offsets(self) -> list[int]:
@@ -192,8 +197,8 @@ class Ear:
 
 @asynccontextmanager
 async def attached(url: str, ear: Ear | None = None, **options: Any) -> AsyncIterator[RedisBroker]:
-    """A started `RedisBroker` that notices quickly, closed after the block."""
-    broker = redis_broker(url, **{"timeout": 0.5, "check_interval": 0.1, **options})
+    """A started `RedisBroker` that notices quickly and keeps history through a loss, closed after the block."""
+    broker = redis_broker(url, **{"timeout": 0.5, "check_interval": 0.1, "history_ttl": 60, **options})
     await broker.start(ear)
     try:
         yield broker

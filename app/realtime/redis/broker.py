@@ -65,6 +65,7 @@ class RedisBroker:
         self._listener: BrokerListener | None = None
         self._attachment: Attachment | None = None
         self._reason = "not connected yet"
+        self._lost_at = 0.0
         self._closed = False
         self._trouble = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -293,16 +294,17 @@ class RedisBroker:
             subscribed = {self._nodes.channel, *self._subscribers}
             await attachment.open(channel.decode() for channel in subscribed)
             await attachment.check()
-            while added := self._subscribers.keys() - subscribed:
-                subscribed |= added
-                await attachment.subscribe(channel.decode() for channel in added)
+            added = self._subscribers.keys() - subscribed
+            for channel in subscribed - self._subscribers.keys() - {self._nodes.channel}:
+                attachment.link(channel.decode()).unsubscribe(channel.decode())
+            # Who comes from here on subscribes itself; to wait until nobody comes any more could take for ever.
+            self._attachment = attachment
+            await attachment.subscribe(channel.decode() for channel in added)
         except BaseException:
-            attachment.close("not all of it could be reached")
+            self._lose(reason := "not all of it could be reached")
+            attachment.close(reason)
             await attachment.disconnect()
             raise
-        for channel in subscribed - self._subscribers.keys() - {self._nodes.channel}:
-            attachment.link(channel.decode()).unsubscribe(channel.decode())
-        self._attachment = attachment
 
     async def _try_to_attach(self) -> bool:
         try:
@@ -345,7 +347,6 @@ class RedisBroker:
 
     async def _reach(self) -> None:
         """Try until all servers are reached."""
-        lost_at = asyncio.get_running_loop().time()
         if self._listener is not None:
             try:
                 await self._listener.broker_lost(self._reason)
@@ -354,7 +355,7 @@ class RedisBroker:
         while self._attachment is None:
             self._trouble.clear()
             # By then a server has carried out, or will refuse, whatever was on its way when it was lost.
-            await asyncio.sleep(lost_at + self._options.timeout - asyncio.get_running_loop().time())
+            await asyncio.sleep(self._lost_at + self._options.timeout - asyncio.get_running_loop().time())
             if not await self._try_to_attach():
                 await asyncio.sleep(self._options.check_interval)
 
@@ -378,6 +379,7 @@ class RedisBroker:
         if attachment is None:
             return
         self._reason = reason
+        self._lost_at = asyncio.get_running_loop().time()
         for _, subscriber in self._subscribers.values():
             subscriber.interrupt()
         attachment.close(reason)
