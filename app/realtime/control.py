@@ -13,7 +13,7 @@ import msgspec
 
 from app.realtime.broker import Broker, BrokerError, StreamInfo
 from app.realtime.codes import Disconnect, DisconnectCode
-from app.realtime.identity import UserContext
+from app.realtime.identity import IdentityError, UserContext
 from app.realtime.lifecycle import LifecycleLog
 from app.realtime.manager import UserManager
 from app.realtime.messages import DisconnectUser, OperatorModes, SetMode, decode_message, encode_message
@@ -193,15 +193,15 @@ class Control:
         """Another node told something. Does not wait."""
         try:
             told = decode_message(message)
-        except msgspec.DecodeError:
+            match told:
+                case DisconnectUser(user_id):
+                    self._disconnect(user_id)
+                case SetMode(user_id):
+                    managers = self._lifecycle.living() if user_id is None else self._managers(user_id)
+                    self._operators.take(told)
+                    self._later(self._refresh(managers))
+        except (msgspec.DecodeError, IdentityError):
             logger.warning("another node said something that this version does not understand")
-            return
-        match told:
-            case DisconnectUser(user_id):
-                self._disconnect(user_id)
-            case SetMode(user_id):
-                self._operators.take(told)
-                self._later(self._refresh(self._lifecycle.living() if user_id is None else self._managers(user_id)))
 
     def _later(self, work: Coroutine[Any, Any, int]) -> None:
         async def run() -> None:

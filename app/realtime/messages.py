@@ -61,6 +61,8 @@ class OperatorModes:
         self._broker = broker
         self._limit = limit
         self._untold: dict[str | None, None] = {}
+        self._loading = 0
+        self._heard: set[str | None] = set()
 
     def set(self, user_id: str | None, kind: ModeKind | None) -> None:
         """Set a mode on this node; `tell` tells the others.
@@ -92,23 +94,44 @@ class OperatorModes:
 
     def take(self, message: SetMode) -> None:
         """Another node told of a change."""
+        if self._loading:
+            self._heard.add(message.user_id)
+        self._restore(message)
+
+    def _restore(self, message: SetMode) -> None:
         decided = None if message.kind is None else Decision(message.kind, "operator", message.keys)
         self._policy.restore(message.user_id, decided)
 
     async def load(self) -> None:
-        """Take what is stored, but for what waits to be told.
+        """Take what is stored, but for what waits to be told, and what another node told while it was read.
 
         Raises:
             BrokerUnavailable: it cannot be read.
         """
-        stored = await self._broker.stored()
-        messages = [decode_message(text) for name, text in stored.items() if name.startswith("mode")]
-        told = [message for message in messages if isinstance(message, SetMode)]
-        for user_id in self._policy.operators.keys() - {message.user_id for message in told} - self._untold.keys():
-            self._policy.restore(user_id, None)
-        for message in told:
-            if message.user_id not in self._untold:
-                self.take(message)
+        self._loading += 1
+        try:
+            stored = await self._broker.stored()
+            known = self._untold.keys() | self._heard
+        finally:
+            self._loading -= 1
+            if not self._loading:
+                self._heard = set()
+        for user_id in self._policy.operators.keys() - known:
+            if _name(user_id) not in stored:
+                self._policy.restore(user_id, None)
+        for name, text in stored.items():
+            message = _stored_mode(name, text)
+            if message is not None and message.user_id not in known:
+                self._restore(message)
+
+
+def _stored_mode(name: str, text: str) -> SetMode | None:
+    """What is stored under a name; None: something else, such as of a later version, and what held before holds on."""
+    try:
+        message = decode_message(text)
+    except msgspec.DecodeError:
+        return None
+    return message if isinstance(message, SetMode) and _name(message.user_id) == name else None
 
 
 def _name(user_id: str | None) -> str:

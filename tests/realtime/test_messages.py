@@ -1,0 +1,205 @@
+"""What operators set is the same on all nodes, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.realtime.broker import BrokerError, BrokerUnavailable
+from app.realtime.clock import SystemClock
+from app.realtime.identity import UserContext
+from app.realtime.messages import DisconnectUser, OperatorModes, SetMode, decode_message, encode_message
+from app.realtime.modes import ModeKind, ModeLimitExceeded, ModePolicy
+from containers import GatewayContainer
+from tests.broker.engines import memory
+from tests.realtime.gates import Gate
+from tests.realtime.peer import Peer
+from tests.wire.faulty import FaultyBroker, make_faulty
+
+
+class Node:
+    """The operators' side of a node, on a broker that nodes share."""
+
+    def __init__(self, broker: FaultyBroker, limit: int = 3) -> None:
+        """Knows nothing yet."""
+        self.policy = ModePolicy(default="unified", rules=(), clock=SystemClock(), max_user_modes=100)
+        self.modes = OperatorModes(self.policy, broker, limit)
+
+    @property
+    def set(self) -> dict[str | None, ModeKind]:
+        """What it knows."""
+        return {user_id: decided.kind for user_id, decided in self.policy.operators.items()}
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[FaultyBroker]:
+    """A broker that can fail."""
+    async with memory() as engine:
+        yield FaultyBroker(engine.broker)
+
+
+async def unavailable() -> None:
+    """A fault."""
+    raise BrokerUnavailable("unplugged")
+
+
+@pytest.mark.parametrize("message", [DisconnectUser("a:b"), SetMode(None), SetMode("ü", ModeKind.EMERGENCY, None)])
+def test_a_message_survives_its_way(message: DisconnectUser | SetMode) -> None:
+    assert decode_message(encode_message(message)) == message
+
+
+async def test_a_node_that_starts_later_learns_what_was_set_and_what_was_given_back(broker: FaultyBroker) -> None:
+    first, second = Node(broker), Node(broker)
+    first.modes.set(None, ModeKind.DEGRADED)
+    first.modes.set("alice", ModeKind.ISOLATED)
+    first.modes.set("bob", ModeKind.EMERGENCY)
+    await first.modes.tell()
+    await second.modes.load()
+    assert second.set == first.set
+    assert second.policy.operators["alice"].keys is ModeKind.ISOLATED
+    first.modes.set(None, None)
+    first.modes.set("bob", None)
+    await first.modes.tell()
+    await second.modes.load()
+    assert second.set == {"alice": ModeKind.ISOLATED}
+
+
+@pytest.mark.parametrize("call", ["store", "broadcast"])
+async def test_what_could_not_be_told_is_told_later_and_stands_above_what_is_stored(
+    broker: FaultyBroker, call: str
+) -> None:
+    first, second = Node(broker), Node(broker)
+    second.modes.set("alice", ModeKind.DEGRADED)
+    await second.modes.tell()
+    broker.before[call] = unavailable
+    first.modes.set("alice", ModeKind.EMERGENCY)
+    await first.modes.tell()
+    await first.modes.load()
+    assert first.set == {"alice": ModeKind.EMERGENCY}
+    broker.before.clear()
+    await first.modes.tell()
+    await second.modes.load()
+    assert second.set == first.set
+
+
+async def test_a_change_while_the_one_before_is_told_is_told_as_well(broker: FaultyBroker) -> None:
+    first, second = Node(broker), Node(broker)
+    gate = broker.before["broadcast"] = Gate()
+    first.modes.set("alice", ModeKind.DEGRADED)
+    await gate.hold(first.modes.tell(), lambda: first.modes.set("alice", ModeKind.EMERGENCY))
+    await first.modes.tell()
+    await second.modes.load()
+    assert second.set == {"alice": ModeKind.EMERGENCY}
+
+
+async def test_changes_that_wait_to_be_told_are_bounded(broker: FaultyBroker) -> None:
+    node = Node(broker, limit=2)
+    broker.before["store"] = unavailable
+    for number in range(3):  # two users, and all
+        node.modes.set(f"user-{number}", ModeKind.DEGRADED)
+    with pytest.raises(ModeLimitExceeded):
+        node.modes.set("user-3", ModeKind.DEGRADED)
+    assert len(node.set) == 3
+    node.modes.set("user-0", ModeKind.EMERGENCY)
+
+
+async def test_what_another_node_says_while_the_stored_is_read_is_newer(broker: FaultyBroker) -> None:
+    first, second = Node(broker), Node(broker)
+    first.modes.set("alice", ModeKind.DEGRADED)
+    first.modes.set("bob", ModeKind.DEGRADED)
+    await first.modes.tell()
+    gate = broker.after["stored"] = Gate()
+
+    def meanwhile() -> None:
+        second.modes.take(SetMode("alice", ModeKind.EMERGENCY))
+        second.modes.take(SetMode("carol", ModeKind.EMERGENCY))
+
+    await gate.hold(second.modes.load(), meanwhile)
+    newer = {"alice": ModeKind.EMERGENCY, "carol": ModeKind.EMERGENCY}
+    assert second.set == {**newer, "bob": ModeKind.DEGRADED}
+    broker.after.clear()
+    await second.modes.load()  # another time nothing is newer than what is stored
+    assert second.set == {"alice": ModeKind.DEGRADED, "bob": ModeKind.DEGRADED}
+
+
+async def test_stored_values_of_a_later_version_are_left_alone(broker: FaultyBroker) -> None:
+    first, second = Node(broker), Node(broker)
+    first.modes.set("alice", ModeKind.DEGRADED)
+    await first.modes.tell()
+    second.modes.take(SetMode("bob", ModeKind.EMERGENCY))
+    for name, text in {
+        "mode": "no JSON",
+        "mode:bob": '{"type":"mode","user_id":"bob","kind":"frozen"}',
+        "mode:carol": '{"type":"mode","user_id":"dave","kind":"degraded"}',
+        "mode:erin": '{"type":"disconnect","user_id":"erin"}',
+        "else": "{}",
+    }.items():
+        await broker.store(name, text)
+    await second.modes.load()
+    assert second.set == {"alice": ModeKind.DEGRADED, "bob": ModeKind.EMERGENCY}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "no JSON",
+        "[]",
+        '{"type":"later"}',
+        '{"type":"disconnect"}',
+        '{"type":"disconnect","user_id":7}',
+        '{"type":"disconnect","user_id":""}',
+        '{"type":"disconnect","user_id":"a\\u0000b"}',
+        '{"type":"mode","user_id":"","kind":"degraded"}',
+        '{"type":"mode","user_id":"alice","kind":"s3cr3t"}',
+    ],
+)
+async def test_a_message_that_says_nothing_changes_nothing_and_is_not_repeated_in_the_log(
+    container: GatewayContainer, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Peer(container) as alice:
+        await alice.connect("alice")
+        container.control().broker_message(message)
+        await alice.settle()
+        assert (alice.close_code, alice.pushes("message")) == (None, [])
+    assert container.policy().operators == {}
+    assert "does not understand" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+async def test_a_message_ends_connections_or_sets_a_mode_here(container: GatewayContainer) -> None:
+    control = container.control()
+    async with Peer(container) as alice, Peer(container) as bob:
+        await alice.connect("alice")
+        await bob.connect("bob")
+        control.broker_message(encode_message(SetMode("bob", ModeKind.EMERGENCY)))
+        control.broker_message(encode_message(DisconnectUser("alice")))
+        await bob.settle()
+        assert (alice.close_code, bob.close_code) == (3503, None)
+        assert container.manager(UserContext(user_id="bob")).mode.kind is ModeKind.EMERGENCY
+        control.broker_message(encode_message(SetMode(None, ModeKind.DEGRADED, None)))
+        control.broker_message(encode_message(SetMode("bob")))
+        await bob.settle()
+        modes = [push["data"]["mode"] for push in bob.pushes("message")]
+        assert modes == ["emergency", "degraded"]
+
+
+async def test_a_mode_that_another_node_told_of_may_fail_to_flush_and_is_logged_without_words(
+    container: GatewayContainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = make_faulty(container)
+
+    async def refuse() -> None:
+        raise BrokerError("s3cr3t")
+
+    await container.control().set_mode(ModeKind.DEGRADED)
+    await container.publisher().publish_to_user("alice", "tick", 1)
+    faulty.before["publish"] = refuse
+    container.control().broker_message(encode_message(SetMode(None)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert "a mode that another node told of: BrokerError" in caplog.text
+    assert "s3cr3t" not in caplog.text
+    assert "user:alice" in container.backlog()
