@@ -90,6 +90,14 @@ class Subscriber(Protocol):
     def interrupt(self) -> None:
         """From now on deliveries may be missing, until the broker's listener heard `broker_restored`."""
 
+    def deliver_ahead(self, publication: Publication, position: Position) -> None:
+        """After `interrupt`: hand out live what was published here before, and was not delivered.
+
+        Args:
+            publication: a live one, without an offset.
+            position: where it is in the stream.
+        """
+
 
 class BrokerListener(Protocol):
     """Who hears of the broker and, through it, of other nodes."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from app.realtime.auth_token import AuthToken, TokenIssuer
-from app.realtime.broker import Publication, Published
+from app.realtime.broker import Position, Publication, Published
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleRecord
@@ -270,6 +270,22 @@ class UserManager:
         """The broker lost what it delivers over; called by the broker."""
         for subscription in self._connections.all_subscriptions():
             subscription.interrupt()
+
+    def deliver_ahead(self, publication: Publication, position: Position) -> None:
+        """Hand a publication live to the connections in its channel that will not get it otherwise for a while.
+
+        Raises:
+            ForeignPublication: it is another user key's; nobody got it.
+        """
+        if publication.key != self.key:
+            self._doubt(publication.key)
+            raise ForeignPublication(self.key, publication.key)
+        for subscription in self._connections.subscriptions(publication.channel):
+            if subscription.key == self.key:
+                push = publication_push(subscription.head, publication.text, publication.size)
+                subscription.deliver_ahead(publication, push, position)
+            else:
+                self._expel(subscription)
 
     def _expel(self, subscription: Subscription) -> bool:
         """Drop a subscription of another user key, which got here in nobody knows what way."""

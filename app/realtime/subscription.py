@@ -172,6 +172,16 @@ class Subscription:
         if self._state in (SubscriptionState.LIVE, SubscriptionState.SKIPPING):
             self._state = SubscriptionState.INTERRUPTED
 
+    def deliver_ahead(self, publication: Publication, frame: Frame, position: Position) -> None:
+        """While interrupted: pass on live what is in the stream at a position, unless the client has it.
+
+        What follows live would otherwise come before it. `catch_up` passes over it.
+        """
+        known = self._begun and position.epoch == self.epoch
+        if self._interrupted and known and position.offset > self.offset and position.offset not in self._seen:
+            self.skip(position.offset)
+            self._set_aside(publication, frame)
+
     @property
     def interrupted(self) -> bool:
         """Whether it waits for `catch_up`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.realtime.auth_token import InvalidAuthToken
-from app.realtime.broker import Publication
+from app.realtime.broker import Position, Publication
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.identity import IdentityError, UserContext
 from app.realtime.manager import ForeignPublication, UserManager
@@ -135,9 +135,12 @@ async def test_invariant_6_a_doubt_about_isolation_is_an_error_a_metric_and_neve
         assert (refused.value.key, refused.value.foreign) == ("user:alice", "user:bob")
         with pytest.raises(ForeignPublication):
             manager.notify("user:bob", "#alice", '{"push":{}}')
+        live = Publication("user:bob", "#alice", 0, "", '{"data":"of bob"}', 17)
+        with pytest.raises(ForeignPublication):
+            manager.deliver_ahead(live, Position(1, manager.subscriptions()[0].epoch))
         await peer.settle()
         assert peer.messages == []
-        assert container.metrics().violation_count() == 2
+        assert container.metrics().violation_count() == 3
         assert (await manager.emit("tick", "of alice")).connections == 1
         peer.connection.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
         await peer.settle()

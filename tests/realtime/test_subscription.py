@@ -327,3 +327,36 @@ def test_who_waits_to_be_caught_up_gets_nothing_that_has_a_place_behind_what_it_
     deliver(one, 3, 0)
     one.release()
     assert (outlet.pushed, outlet.lost, one.offset, one.interrupted) == (["0"], 0, 1, True)
+
+
+def ahead(to: Subscription, *offsets: int, epoch: str = EPOCH) -> None:
+    for offset in offsets:
+        text = f"{offset} live"
+        to.deliver_ahead(Publication("user:alice", "news", 0, "", text, 6), frame(text), Position(offset, epoch))
+
+
+def test_what_is_known_to_be_in_the_stream_goes_out_live_when_the_broker_is_lost_and_not_again_after() -> None:
+    one, outlet = subscription()
+    one.go_live(Position(1, EPOCH))
+    one.interrupt()
+    ahead(one, 1, 3, 3)  # the first one has come before
+    one.hold()
+    one.catch_up(
+        Position(4, EPOCH),
+        [(Publication("user:alice", "news", at, EPOCH, str(at), 1), frame(str(at))) for at in (2, 3, 4)],
+    )
+    one.release()
+    assert (outlet.pushed, outlet.lost, one.offset) == (["3 live", "2", "4"], 0, 4)
+
+
+def test_nothing_goes_out_ahead_of_a_position_that_is_of_another_epoch_or_not_known_or_not_interrupted() -> None:
+    other, live, new = subscription(), subscription(), subscription()
+    for one, _ in (other, live):
+        one.go_live(Position(1, EPOCH))
+    for one, _ in (other, new):
+        one.interrupt()
+    ahead(other[0], 2, epoch="another")
+    ahead(live[0], 2)
+    ahead(new[0], 2)
+    new[0].go_live(None)
+    assert [outlet.pushed for _, outlet in (other, live, new)] == [[], [], []]

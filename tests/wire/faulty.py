@@ -154,6 +154,9 @@ class _Losing:
     def interrupt(self) -> None:
         self._subscriber.interrupt()
 
+    def deliver_ahead(self, publication: Publication, position: Position) -> None:
+        self._subscriber.deliver_ahead(publication, position)
+
 
 def make_faulty(container: GatewayContainer) -> FaultyBroker:
     """Put a faulty broker before the one of the container."""

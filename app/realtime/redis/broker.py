@@ -26,11 +26,12 @@ from app.realtime.redis.holdings import Holdings
 from app.realtime.redis.nodes import Nodes
 from app.realtime.redis.scripts import RedisOptions, Scripts
 from app.realtime.redis.servers import Servers
+from app.realtime.redis.unheard import Ahead, Unheard
 
 logger = logging.getLogger(__name__)
 
-PUBLISHED, DUPLICATE, TOO_LATE, TOO_MANY = range(4)
-READ, OTHER_EPOCH = range(2)
+PUBLISHED, DUPLICATE, TOO_LATE, TOO_MANY = 0, 1, 2, 3
+READ, OTHER_EPOCH = 0, 1
 
 
 class RedisBroker:
@@ -60,6 +61,7 @@ class RedisBroker:
         self._numbers = itertools.count(1)
         self._subscribers: dict[bytes, tuple[str, Subscriber]] = {}
         self._underway: dict[str, tuple[int, str] | None] = {}
+        self._unheard = Unheard(options.pending)
         self._holdings = Holdings(self._scripts, options)
         self._nodes = Nodes(self._scripts, self._node)
         self._listener: BrokerListener | None = None
@@ -112,7 +114,8 @@ class RedisBroker:
         base = self._scripts.base(key)
         again, ticket = bool(ticket), ticket or f"{self._node}-{next(self._numbers)}"
         head = f'{{"data":{data},"info":{info},"offset":' if info else f'{{"data":{data},"offset":'
-        lane, name = self._lanes().lane(base)
+        attachment = self._lanes()
+        lane, name = attachment.lane(base)
         command = self._scripts.publish(
             base, name, channel, head, ticket, again=again, idempotency_key=idempotency_key or ""
         )
@@ -126,7 +129,7 @@ class RedisBroker:
             # It came back to this node before the connection broke, so it is in the stream.
             kind, offset, epoch = PUBLISHED, seen[0], seen[1].encode()
         finally:
-            del self._underway[ticket]
+            heard = self._underway.pop(ticket)
         if kind == TOO_MANY:
             raise StreamLimitExceeded(self._options.max_streams_per_user)
         if kind == TOO_LATE:
@@ -136,7 +139,14 @@ class RedisBroker:
         if kind == DUPLICATE:
             return Published(epoch.decode(), offset, 0, duplicate=True)
         held = self._subscribers.get(base.encode())
-        return Published(epoch.decode(), offset, 0 if held is None else held[1].subscribed(channel))
+        if held is None:
+            return Published(epoch.decode(), offset, 0)
+        if heard is None:
+            position = Position(offset, epoch.decode())
+            self._unheard.add(ticket, Ahead(base.encode(), key, channel, head, position))
+            if attachment is not self._attachment:  # it was lost in this very moment
+                self._deliver_ahead()
+        return Published(epoch.decode(), offset, held[1].subscribed(channel))
 
     async def history(
         self, key: str, channel: str, *, since: Position | None = None, limit: int = -1, reverse: bool = False
@@ -278,6 +288,8 @@ class RedisBroker:
         offset, known, mine = int(number), epoch.decode(), ticket.decode()
         if mine in self._underway:
             self._underway[mine] = offset, known
+        else:
+            self._unheard.heard(mine)
         text = rest[int(length) :]
         subscriber.deliver(Publication(key, rest[: int(length)].decode(), offset, known, text.decode(), len(text)))
 
@@ -338,8 +350,10 @@ class RedisBroker:
             async with asyncio.timeout(self._options.check_interval):
                 await self._trouble.wait()
         if self._attachment is not None:
+            earlier = self._unheard.tickets()
             try:
                 await self._attachment.check()
+                self._unheard.forget(earlier)
             except TimeoutError:
                 self._lose("no echo")
             except BrokerError as error:
@@ -382,5 +396,13 @@ class RedisBroker:
         self._lost_at = asyncio.get_running_loop().time()
         for _, subscriber in self._subscribers.values():
             subscriber.interrupt()
+        self._deliver_ahead()
         attachment.close(reason)
         self._trouble.set()
+
+    def _deliver_ahead(self) -> None:
+        """What was published here and acknowledged goes out before what will now be delivered live."""
+        for ahead in self._unheard.take():
+            held = self._subscribers.get(ahead.base)
+            if held is not None:
+                held[1].deliver_ahead(ahead.live(), ahead.position)
