@@ -73,12 +73,14 @@ def lifecycle(settings: Settings, clock: Clock, metrics: Metrics) -> LifecycleLo
 
 def broker(settings: Settings, clock: Clock, metrics: Metrics) -> Broker:
     """The engine that `broker.url` names."""
-    engine = _memory(settings, clock, metrics) if settings.broker.url.startswith("memory://") else _redis(settings)
+    engine = (
+        _memory(settings, clock, metrics) if settings.broker.url.startswith("memory://") else _redis(settings, metrics)
+    )
     metrics.observe("broker_up", "Whether publishes, reads and deliveries work.", engine.healthy)
     return engine
 
 
-def _redis(settings: Settings) -> RedisBroker:
+def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
     wanted = settings.broker
     options = RedisOptions(
         history_size=settings.history.size,
@@ -92,7 +94,15 @@ def _redis(settings: Settings) -> RedisBroker:
         check_interval=wanted.check_interval,
         pending=wanted.pending,
     )
-    return RedisBroker(servers(wanted.url, wanted.timeout), options)
+    engine = RedisBroker(servers(wanted.url, wanted.timeout), options)
+    counted = engine.statistics
+    metrics.count("broker_losses", "How often Redis or Valkey was lost.", lambda: counted.losses)
+    metrics.count("broker_lost_seconds", "Seconds for which it was lost.", counted.lost_seconds)
+    metrics.count("broker_messages", "Messages that it sent to this node.", lambda: counted.messages)
+    metrics.count("broker_strays", "Of these, those for no user of this node.", lambda: counted.strays)
+    metrics.observe("broker_echo_seconds", "What the last check of it took.", lambda: counted.echo_seconds)
+    metrics.observe("broker_waiting", "Commands that it has not answered yet.", engine.waiting)
+    return engine
 
 
 def _memory(settings: Settings, clock: Clock, metrics: Metrics) -> MemoryBroker:

@@ -22,6 +22,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         """Register every metric."""
         self.published = 0
+        self._counted: dict[str, tuple[str, Callable[[], float]]] = {}
         self.registry = CollectorRegistry(auto_describe=True)
         self.registry.register(self)
 
@@ -62,10 +63,16 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "bulkhead_publications", "Events and messages published to the broker.", value=self.published
         )
+        for name, (text, value) in self._counted.items():
+            yield CounterMetricFamily(f"bulkhead_{name}", text, value=value())
 
     def observe(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when Prometheus asks."""
         Gauge(f"bulkhead_{name}", text, registry=self.registry).set_function(value)
+
+    def count(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Add a counter that is kept elsewhere and read when Prometheus asks."""
+        self._counted[name] = text, value
 
     def violation_count(self) -> int:
         """Doubts about isolation since the start."""

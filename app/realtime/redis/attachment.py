@@ -99,13 +99,18 @@ class Attachment:
                 self._echoes[channel.encode()] = server
                 return
 
-    async def check(self) -> None:
+    async def check(self) -> float:
         """See that every server carries out commands, and that what is published on it arrives here.
+
+        Returns:
+            Seconds until the last of them had echoed.
 
         Raises:
             TimeoutError: not in time.
             BrokerError: a command was refused.
         """
+        loop = asyncio.get_running_loop()
+        start = loop.time()
         self._heard = {echo: asyncio.Event() for echo in self._echoes}
         async with asyncio.timeout(self._options.timeout):
             await asyncio.gather(
@@ -118,6 +123,11 @@ class Attachment:
             )
             await asyncio.gather(*(heard.wait() for heard in self._heard.values()))
         self._require_whole()
+        return loop.time() - start
+
+    def waiting(self) -> int:
+        """Commands that have no answer yet."""
+        return sum(map(len, self._lanes.values()))
 
     def lane(self, base: str) -> tuple[Lane, str]:
         """The lane to the server that holds a user's keys, and the server's name.

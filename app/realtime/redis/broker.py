@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import secrets
+import time
 
 from app.realtime.broker import (
     BrokerError,
@@ -26,6 +27,7 @@ from app.realtime.redis.holdings import Holdings
 from app.realtime.redis.nodes import Nodes
 from app.realtime.redis.scripts import RedisOptions, Scripts
 from app.realtime.redis.servers import Servers
+from app.realtime.redis.statistics import Statistics
 from app.realtime.redis.unheard import Ahead, Unheard
 
 logger = logging.getLogger(__name__)
@@ -50,10 +52,14 @@ class RedisBroker:
         servers: where they are.
         options: bounds and times.
         node: name of this node; no other one has it.
+
+    Attributes:
+        statistics: what it counts.
     """
 
     def __init__(self, servers: Servers, options: RedisOptions, node: str = "") -> None:
         """Not connected yet."""
+        self.statistics = Statistics(time.monotonic)
         self._servers = servers
         self._options = options
         self._scripts = Scripts(options, servers.database)
@@ -77,6 +83,7 @@ class RedisBroker:
         self._listener = listener
         loop = asyncio.get_running_loop()
         if not await self._try_to_attach():
+            self.statistics.lost()
             self._trouble.set()
         self._tasks = [loop.create_task(self._supervise()), loop.create_task(self._holdings.refresh(self._lanes))]
 
@@ -99,6 +106,10 @@ class RedisBroker:
     def healthy(self) -> bool:
         """See `Broker.healthy`."""
         return self._attachment is not None
+
+    def waiting(self) -> int:
+        """Commands that have no answer yet."""
+        return 0 if self._attachment is None else self._attachment.waiting()
 
     async def publish(
         self,
@@ -274,9 +285,12 @@ class RedisBroker:
             logger.error("a message from the broker was of no use: %s", type(error).__name__)
 
     def _hand_out(self, channel: bytes, message: bytes) -> None:
+        self.statistics.messages += 1
         held = self._subscribers.get(channel)
         if held is None:
-            if channel == self._nodes.channel and self._listener is not None:
+            if channel != self._nodes.channel:
+                self.statistics.strays += 1
+            elif self._listener is not None:
                 self._nodes.receive(message, self._listener)
             return
         key, subscriber = held
@@ -305,7 +319,7 @@ class RedisBroker:
         try:
             subscribed = {self._nodes.channel, *self._subscribers}
             await attachment.open(channel.decode() for channel in subscribed)
-            await attachment.check()
+            self.statistics.echo_seconds = await attachment.check()
             added = self._subscribers.keys() - subscribed
             for channel in subscribed - self._subscribers.keys() - {self._nodes.channel}:
                 attachment.link(channel.decode()).unsubscribe(channel.decode())
@@ -317,6 +331,7 @@ class RedisBroker:
             attachment.close(reason)
             await attachment.disconnect()
             raise
+        self.statistics.reached()
 
     async def _try_to_attach(self) -> bool:
         try:
@@ -352,7 +367,7 @@ class RedisBroker:
         if self._attachment is not None:
             earlier = self._unheard.tickets()
             try:
-                await self._attachment.check()
+                self.statistics.echo_seconds = await self._attachment.check()
                 self._unheard.forget(earlier)
             except TimeoutError:
                 self._lose("no echo")
@@ -394,6 +409,7 @@ class RedisBroker:
             return
         self._reason = reason
         self._lost_at = asyncio.get_running_loop().time()
+        self.statistics.lost()
         for _, subscriber in self._subscribers.values():
             subscriber.interrupt()
         self._deliver_ahead()

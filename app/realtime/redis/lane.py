@@ -82,6 +82,10 @@ class Lane:
         self._clock = int(seconds) * 1000 + int(microseconds) / 1000 - self._loop.time() * 1000
         self._task = self._loop.create_task(self._run())
 
+    def __len__(self) -> int:
+        """Commands that have no answer yet."""
+        return len(self._waiting) + len(self._sent)
+
     def submit(self, command: Command, *, first: bool = False) -> asyncio.Future[Any]:
         """Send a command; its reply, in time.
 
