@@ -16,6 +16,10 @@ from redis import Redis, RedisError
 from app.server import StartError
 
 START_SECONDS, STOP_SECONDS, RESTART_SECONDS = 10, 2, 1
+SHELL = "/bin/sh"
+# The program takes the place of the shell, whose number is $$. Beside it a process waits for the end of our pipe: with
+# a line in it nothing is left to do; without, we were killed and could end nothing.
+WATCHED = 'exec 3<&0; (read -r line <&3 || { kill -9 $$; rm -rf "$0"; }) & exec "$@" 3<&- </dev/null'
 OVERHEAD_BYTES = 64 * 1024 * 1024  # what keys, presence, idempotency and clients take beside publications
 
 logger = logging.getLogger(__name__)
@@ -26,7 +30,7 @@ class EngineError(StartError):
 
 
 class EmbeddedEngine:
-    """A Valkey that ends with this process and keeps nothing on disk.
+    """A Valkey that ends with this process, even if that is killed, and keeps nothing on disk.
 
     It listens on a Unix socket alone, in a folder that nobody but this user (and root) can enter. When it is full it
     refuses publishes; it never drops a stream to make room for another.
@@ -71,6 +75,7 @@ class EmbeddedEngine:
         ended = self._process is not None and self._process.poll()
         if ended is not None and time.monotonic() > self._started + RESTART_SECONDS:
             logger.error("the embedded engine ended and is started again", extra={"exit_code": ended})
+            self._dismiss()
             self._launch()
 
     def stop(self) -> None:
@@ -82,6 +87,7 @@ class EmbeddedEngine:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            self._dismiss()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _launch(self) -> subprocess.Popen[bytes]:
@@ -102,13 +108,21 @@ class EmbeddedEngine:
         with self._log.open("wb") as log:
             # In a session of its own: Ctrl-C in a terminal is for the parent, which first lets the workers end.
             self._process = subprocess.Popen(  # noqa: S603 - the program of the package, and our own words
-                [self._program, *arguments],
-                stdin=subprocess.DEVNULL,
+                [SHELL, "-c", WATCHED, str(self._folder), self._program, *arguments],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         return self._process
+
+    def _dismiss(self) -> None:
+        """Let the process that watches over us end: it has nothing to end any more."""
+        assert self._process is not None
+        pipe = self._process.stdin
+        if pipe is not None and not pipe.closed:
+            with suppress(OSError), pipe:
+                pipe.write(b"\n")
 
     @property
     def _log(self) -> Path:
@@ -116,13 +130,6 @@ class EmbeddedEngine:
 
     def _last_words(self) -> str:
         return " ".join(self._log.read_text(errors="replace").split())[-500:]
-
-
-def end_orphan(url: str) -> None:
-    """End an embedded engine whose parent was killed and could not do it. Harmless if somebody else did."""
-    with suppress(RedisError), Redis.from_url(url) as client:
-        client.shutdown(nosave=True)
-    shutil.rmtree(Path(url.removeprefix("unix://")).parent, ignore_errors=True)
 
 
 def _program() -> str:

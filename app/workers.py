@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 
 from app.checks import build_container, find_container
-from app.embedded import EmbeddedEngine, end_orphan
+from app.embedded import EmbeddedEngine
 from app.logging import configure_logging
 from app.server import StartError, listen, listen_together, run, welcome
 from config import Settings
@@ -33,7 +33,7 @@ def serve_workers(settings: Settings, container: str | None = None) -> None:
     With `broker.url` memory:// they share an embedded Valkey. A worker that ends is replaced, and so is the Valkey.
 
     The first SIGTERM or SIGINT lets the workers drain, for as long as the grace period lasts; a second one ends them at
-    once. Killed itself, this process leaves workers behind that notice, drain and end.
+    once. If this process is killed, the Valkey ends, and the workers notice, drain and end.
 
     Args:
         settings: of the workers.
@@ -69,15 +69,13 @@ def serve_workers(settings: Settings, container: str | None = None) -> None:
 class Worker:
     """A process that serves."""
 
-    def __init__(
-        self, settings: Settings, container: str | None, listeners: Sequence[socket.socket], embedded: bool
-    ) -> None:
+    def __init__(self, settings: Settings, container: str | None, listeners: Sequence[socket.socket]) -> None:
         """Start it."""
         spawn = multiprocessing.get_context("spawn")  # a fork would share what every container has to have alone
         self._told, ready = spawn.Pipe(duplex=False)
         self._ready = False
         self.started = time.monotonic()
-        self.process = spawn.Process(target=work, args=(settings, container, listeners, embedded, ready))
+        self.process = spawn.Process(target=work, args=(settings, container, listeners, ready))
         self.process.start()
         ready.close()
 
@@ -122,7 +120,6 @@ class Crew:
         self._grace = settings.shutdown.grace_seconds
         self._container = container
         self._listeners = listeners
-        self._embedded = engine is not None
         self._told = told
         self._workers: list[Worker] = []
 
@@ -165,7 +162,7 @@ class Crew:
             worker.process.join()
 
     def _worker(self, number: int) -> Worker:
-        return Worker(self._settings, self._container, self._listeners[number], self._embedded)
+        return Worker(self._settings, self._container, self._listeners[number])
 
     def _signal(self, number: signal.Signals) -> None:
         for worker in self._workers:
@@ -176,7 +173,6 @@ def work(
     settings: Settings,
     container: str | None,
     listeners: Sequence[socket.socket],
-    embedded: bool,
     ready: Connection,
 ) -> None:
     """Serve as one of several, until SIGTERM or the end of the parent: what a worker's process does."""
@@ -197,9 +193,6 @@ def work(
         run(settings, build_container(settings, find_container(container)), listeners, tell)
     except StartError:
         raise SystemExit(1) from None  # why, is in the log
-    finally:
-        if embedded and not parent.is_alive():
-            end_orphan(settings.broker.url)
 
 
 def _listeners(settings: Settings) -> list[list[socket.socket]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +18,9 @@ import redis
 from redis import OutOfMemoryError, Redis
 
 from app import embedded
-from app.embedded import EmbeddedEngine, EngineError, end_orphan
+from app.embedded import EmbeddedEngine, EngineError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -132,9 +137,33 @@ def test_one_that_does_not_answer_in_time_is_an_error(monkeypatch: pytest.Monkey
         engine.stop()
 
 
-def test_an_orphan_is_ended_by_whoever_comes_first(engine: EmbeddedEngine, folder: Path) -> None:
-    process = process_of(engine)
-    end_orphan(engine.url)
-    assert process.wait(5) is not None
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_whose_parent_is_killed_ends(folder: Path, paused: bool) -> None:
+    program = (
+        "import time\n"
+        "from app.embedded import EmbeddedEngine\n"
+        "engine = EmbeddedEngine(1)\n"
+        "engine.start()\n"
+        "print(engine.url, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        address = parent.stdout.readline()
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) == 2, address
+        if paused:
+            children[0].suspend()
+        parent.kill()
+    _, alive = psutil.wait_procs(children, 10)
+    assert alive == []
     assert list(folder.iterdir()) == []
-    end_orphan(engine.url)
+
+
+def test_the_process_that_watches_ends_with_the_engine(engine: EmbeddedEngine) -> None:
+    [watching] = process_of(engine).children()
+    engine.stop()
+    psutil.wait_procs([watching], 5)
+    assert not watching.is_running()

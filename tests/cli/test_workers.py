@@ -196,7 +196,7 @@ async def test_an_embedded_valkey_that_ends_is_started_again_and_clients_learn_t
 
 
 async def test_sigterm_drains_the_connections_of_all_workers_and_leaves_nothing(crew: Crew) -> None:
-    processes = psutil.Process(crew.process.pid).children()
+    processes = psutil.Process(crew.process.pid).children(recursive=True)
     async with crew.on_both("alice") as clients:
         begin = time.monotonic()
         crew.process.terminate()
@@ -219,7 +219,7 @@ async def test_nobody_gets_in_while_workers_finish_and_a_second_signal_ends_them
     bulkhead: Bulkhead, folder: Path
 ) -> None:
     crew = start(bulkhead, folder, "--shutdown.drain_seconds", "0", "--shutdown.grace_seconds", "30")
-    processes = psutil.Process(crew.process.pid).children()
+    processes = psutil.Process(crew.process.pid).children(recursive=True)
     with ExitStack() as stack:
         for number in (0, 1):
             slow = stack.enter_context(socket.create_connection(("127.0.0.1", crew.worker_port + number)))
@@ -236,7 +236,7 @@ async def test_nobody_gets_in_while_workers_finish_and_a_second_signal_ends_them
 
 
 async def test_workers_and_valkey_end_after_a_parent_that_was_killed(crew: Crew) -> None:
-    processes = psutil.Process(crew.process.pid).children()
+    processes = psutil.Process(crew.process.pid).children(recursive=True)
     async with crew.on_both("alice") as clients:
         crew.process.kill()
         assert [await client.closed() for client in clients] == [(3001, "shutdown")] * 2
@@ -259,7 +259,7 @@ async def test_with_a_broker_of_their_own_workers_start_none(
 
 async def test_a_worker_that_does_not_end_in_time_is_killed(bulkhead: Bulkhead, folder: Path) -> None:
     crew = start(bulkhead, folder, "--shutdown.drain_seconds", "0", "--shutdown.grace_seconds", "2")
-    processes = psutil.Process(crew.process.pid).children()
+    processes = psutil.Process(crew.process.pid).children(recursive=True)
     crew.workers()[0].suspend()
     begin = time.monotonic()
     crew.process.terminate()
