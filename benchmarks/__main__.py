@@ -15,6 +15,7 @@ import uvloop
 from benchmarks import machine
 from benchmarks.connections import connections
 from benchmarks.delivery import delivery
+from benchmarks.engine import engine
 from benchmarks.http import http
 from benchmarks.isolation import isolation
 from benchmarks.registry import registry
@@ -23,7 +24,9 @@ from benchmarks.run import Run
 from benchmarks.servers import servers
 from benchmarks.table import Row, markdown, plain
 
-COMPARISONS = {each.__name__: each for each in (registry, delivery, connections, http, servers, isolation, rolling)}
+COMPARISONS = {
+    each.__name__: each for each in (registry, delivery, connections, http, servers, isolation, engine, rolling)
+}
 BEGIN, END = "<!-- {}: written by python -m benchmarks --write -->\n", "<!-- end of {} -->\n"
 
 

@@ -8,7 +8,7 @@ import os
 import statistics
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -116,14 +116,20 @@ class Crowd:
     """Connected users, one connection each.
 
     Attributes:
-        tally: what they have received.
+        tally: what they have received; may be that of several crowds.
         readers: in the order of the users.
         lost: done when the server closes a connection.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(
+        self,
+        server: Server,
+        tally: Tally | None = None,
+        reader: Callable[[Tally, asyncio.Future[None]], Reader] = Reader,
+    ) -> None:
         self.server = server
-        self.tally = Tally()
+        self.tally = tally or Tally()
+        self._make_reader = reader
         self.readers: list[Reader] = []
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transports: list[asyncio.Transport] = []
@@ -140,7 +146,7 @@ class Crowd:
                     partial(Handshake, *greeting, done), "127.0.0.1", self.server.port
                 )
                 await asyncio.wait_for(done, TIMEOUT)
-                reader = Reader(self.tally, self.lost)
+                reader = self._make_reader(self.tally, self.lost)
                 transport.set_protocol(reader)
                 self.readers.append(reader)
                 self._transports.append(transport)

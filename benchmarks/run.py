@@ -46,6 +46,10 @@ class Run:
         """How many repetitions: all, or few in a quick run."""
         return min(2, full) if self.quick else full
 
+    def seconds(self, full: float) -> float:
+        """How long: all of it, or a tenth in a quick run."""
+        return full / 10 if self.quick else full
+
     def amount(self, full: int) -> int:
         """How many events, users or requests: all, or a tenth in a quick run; a multiple of 100."""
         return max(100, full // 10 // 100 * 100) if self.quick else full

@@ -45,14 +45,16 @@ class Server:
 
 
 @asynccontextmanager
-async def running(subject: str, cores: Cores, *, ws: str = SANSIO, loop: str = UVLOOP) -> AsyncIterator[Server]:
-    """Start a server process on its core, and end it.
+async def running(
+    subject: str, cores: Cores, *, ws: str = SANSIO, loop: str = UVLOOP, broker: str = "memory://"
+) -> AsyncIterator[Server]:
+    """Start a server process on its core, and end it. `broker` is the gateway's alone.
 
     Raises:
         ServerFailed: it did not start.
     """
     ours, theirs = socket.socketpair()
-    options = ["--control", str(theirs.fileno()), "--ws", ws, "--loop", loop]
+    options = ["--control", str(theirs.fileno()), "--ws", ws, "--loop", loop, "--broker", broker]
     if cores.server is not None:
         options += ["--core", str(cores.server)]
     with theirs:

@@ -9,17 +9,21 @@ import argparse
 import asyncio
 import gc
 import json
+import logging
 import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import psutil
 from dependency_injector import providers
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import create_app
+from app.realtime.broker import Position, Publication
 from app.server import Server, listen
 from benchmarks import machine
 from benchmarks.events import API_KEY, AUDITED, HMAC_SECRET, SUBJECTS, event, user
@@ -107,10 +111,32 @@ def bare() -> Subject:
     return Subject(app, publish)
 
 
+class Nobody:
+    """A subscriber to whom nothing is delivered."""
+
+    def deliver(self, publication: Publication) -> int:
+        """See `Subscriber`."""
+        return 0
+
+    def notify(self, key: str, channel: str, push: str) -> None:
+        """See `Subscriber`."""
+
+    def subscribed(self, channel: str) -> int:
+        """See `Subscriber`."""
+        return 0
+
+    def interrupt(self) -> None:
+        """See `Subscriber`."""
+
+    def deliver_ahead(self, publication: Publication, position: Position) -> None:
+        """See `Subscriber`."""
+
+
 class Commands:
     """What the client side may ask for, one method each; every answer is a dict of numbers."""
 
     def __init__(self, subject: Subject) -> None:
+        self._app = subject.app
         self._publish = subject.publish
 
     async def burst(self, events: int, users: int, turn: int) -> dict[str, float]:
@@ -121,6 +147,33 @@ class Commands:
                 await asyncio.sleep(0)
         return {}
 
+    async def flood(self, events: int, users: int, at_once: int) -> dict[str, float]:
+        """Publish as fast as it goes, with so many on their way at once."""
+        numbers = iter(range(events))
+
+        async def some() -> None:
+            for number in numbers:
+                await self._publish(user(number % users), event(time.time_ns()))
+                await asyncio.sleep(0)  # also where nothing is waited for
+
+        await asyncio.gather(*(some() for _ in range(at_once)))
+        return {}
+
+    async def join(self, users: int) -> dict[str, float]:
+        """Subscribe to the engine for users who have no connection, all at once, and leave; seconds of the first."""
+        broker, nobody = self._container.broker(), Nobody()
+        keys = [f"bench:{number}" for number in range(users)]
+        start = time.perf_counter()
+        await asyncio.gather(*(broker.subscribe(key, nobody) for key in keys))
+        elapsed = time.perf_counter() - start
+        for key in keys:
+            broker.unsubscribe(key, nobody)
+        return {"seconds": elapsed}
+
+    async def metric(self, name: str) -> dict[str, float]:
+        """The value of a metric of the gateway; 0 if it has none of this name."""
+        return {"value": self._container.metrics().registry.get_sample_value(name) or 0.0}
+
     async def steady(self, events: int, users: int, rate: float) -> dict[str, float]:
         """Publish at a rate, each event at its time."""
         start = time.perf_counter()
@@ -130,6 +183,11 @@ class Commands:
             await asyncio.sleep(max(0.0, delay))
             await self._publish(user(number % users), event(time.time_ns()))
         return {}
+
+    @property
+    def _container(self) -> GatewayContainer:
+        found: GatewayContainer = cast(FastAPI, self._app).state.container
+        return found
 
     async def cpu(self) -> dict[str, float]:
         """Seconds of CPU so far."""
@@ -169,11 +227,19 @@ if __name__ == "__main__":
     parser.add_argument("subject", choices=(*SUBJECTS, AUDITED))
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--core", type=int)
+    parser.add_argument("--broker", default="memory://")
     parser.add_argument("--ws", required=True)
     parser.add_argument("--loop", required=True)
     arguments = parser.parse_args()
     machine.pin(arguments.core)
-    chosen: Subject = {"gateway": gateway, AUDITED: audited, "tutorial": tutorial, "bare": bare}[arguments.subject]()
+    logging.getLogger("app").setLevel(logging.ERROR)  # losses of the engine are made, and would end up in the table
+    subjects: dict[str, Callable[[], Subject]] = {
+        "gateway": partial(gateway, broker={"url": arguments.broker}),
+        AUDITED: audited,
+        "tutorial": tutorial,
+        "bare": bare,
+    }
+    chosen = subjects[arguments.subject]()
 
     async def no_drain() -> None:
         """Connections are dropped."""

@@ -43,6 +43,8 @@ def test_a_quick_run_measures_every_comparison_and_writes_the_page(tmp_path: Pat
         "events published",
         "bare ASGI send",
         "audit of",
+        "events over the engine",
+        "rolling restart: events lost",
     ):
         assert any(line.startswith(f"| {measured}") for line in table), measured
     assert written.startswith(PAGE.read_text(encoding="utf-8").partition("<!--")[0])
@@ -69,6 +71,14 @@ def test_a_page_without_marks_for_a_table_is_refused_and_left_as_it_was(tmp_path
     assert page.read_text(encoding="utf-8") == "nothing"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() -> None:
+    ran = bench("--strict", "rolling", "--users", "200")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "5 of 5 goals met" in ran.stdout
+
+
 def test_a_goal_that_is_missed_is_an_error_only_where_that_is_wanted() -> None:
     assert bench("--quick", "registry").returncode == 0
     ran = bench("--quick", "--strict", "registry")
@@ -78,7 +88,10 @@ def test_a_goal_that_is_missed_is_an_error_only_where_that_is_wanted() -> None:
 def test_a_comparison_that_there_is_not_is_refused_by_name() -> None:
     ran = bench("speed")
     assert ran.returncode == 2
-    assert "no comparison speed; there are registry, delivery, connections, http, servers, isolation" in ran.stderr
+    assert (
+        "no comparison speed; there are registry, delivery, connections, http, servers, isolation, engine, rolling"
+        in ran.stderr
+    )
 
 
 def test_the_page_has_the_table_of_a_run() -> None:
