@@ -77,9 +77,14 @@ class Receiver:
 
     def take_position(self, channel: str, request: dict[str, Any], result: dict[str, Any]) -> None:
         """Take the answer to a subscribe, with what was missed."""
-        place, epoch = self.places[channel], result["epoch"]
+        place, epoch = self.places[channel], result.get("epoch", "")
         publications = result.get("publications", [])
-        place.subscribed, place.live = True, {}
+        seen, place.live, place.subscribed = place.live, {}, True
+        if not epoch:
+            if not self.world.may_fail(self.user):
+                self.violate(f"{channel}: no position, although the broker is there")
+            place.epoch, place.offset = "", 0  # it is told when the broker is back
+            return
         if not result.get("recovered"):
             if publications:
                 self.violate(f"{channel}: not recovered, and yet publications")
@@ -88,9 +93,10 @@ class Receiver:
             place.epoch, place.offset = epoch, result.get("offset", 0)
             self.world.tally["recovered: false"] += 1
             return
-        if (request["epoch"] or epoch) != epoch or request["offset"] != result.get("offset", 0):
-            self.violate(f"{channel}: recovered from another position than asked for")
+        if (request["epoch"] or epoch) != epoch:
+            self.violate(f"{channel}: recovered in another epoch than asked for")
         place.epoch = epoch
+        self._pass_over(channel, place, result.get("offset", 0), seen)
         self.world.tally["recovered: true" if request["epoch"] else "subscriptions from the beginning"] += 1
         for publication in publications:
             self.world.tally["publications received"] += 1
@@ -110,6 +116,12 @@ class Receiver:
                 self._advance(channel, place, push["pub"])
             else:
                 self._take_live(channel, place, number_of(push["pub"]))
+        elif "subscribe" in push:
+            place, position = self.places[channel], push["subscribe"]
+            if not place.subscribed or position["epoch"] != place.epoch:
+                self.violate(f"{channel}: moved to {position} from {place}")
+            self._pass_over(channel, place, position["offset"], place.live)
+            place.live = self._behind(channel, place)
         elif "unsubscribe" in push:
             self.places[channel].subscribed = False
 
@@ -121,16 +133,28 @@ class Receiver:
         place.live[number] = None
 
     def _advance(self, channel: str, place: Place, publication: dict[str, Any]) -> None:
-        stream, offset, number = self._stream(channel), publication["offset"], number_of(publication)
+        offset, number = publication["offset"], number_of(publication)
         if offset <= place.offset or number in place.live:
             self.violate(f"{channel}: {number} at {offset} came twice, or late: it was at {place.offset}")
-        # What came in degraded mode has got its place meanwhile, and is not sent again.
-        for skipped in range(place.offset + 1, offset):
-            entry = stream.entries.get(skipped)
-            if stream.epoch == place.epoch and (entry is None or entry.number not in place.live):
-                self.violate(f"{channel}: {offset} came after {place.offset}, and {skipped} never")
+        self._pass_over(channel, place, offset - 1, place.live)
         place.offset = offset
-        place.live = {one: None for one in place.live if stream.offsets.get(one, offset + 1) > offset}
+        place.live = self._behind(channel, place)
+
+    def _pass_over(self, channel: str, place: Place, offset: int, seen: dict[int, None]) -> None:
+        """Move to a position: what came in degraded mode has got its place meanwhile, and is not sent again."""
+        stream = self._stream(channel)
+        for skipped in range(place.offset + 1, offset + 1):
+            entry = stream.entries.get(skipped)
+            if stream.epoch == place.epoch and (entry is None or entry.number not in seen):
+                self.violate(f"{channel}: it is behind {offset}, was at {place.offset}, and {skipped} never came")
+        if offset < place.offset:
+            self.violate(f"{channel}: it is to go back to {offset}, and was at {place.offset}")
+        place.offset = offset
+
+    def _behind(self, channel: str, place: Place) -> dict[int, None]:
+        """What came without a position, and has none up to here."""
+        offsets = self._stream(channel).offsets
+        return {one: None for one in place.live if offsets.get(one, place.offset + 1) > place.offset}
 
     def compare(self, channel: str, epoch: str, publication: dict[str, Any], *, or_later: bool = False) -> None:
         """See that a publication is what is at its offset, in this life of the stream (`or_later`: or a later one)."""

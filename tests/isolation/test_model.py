@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from app.realtime.broker import History, Position
 from app.realtime.manager import ForeignPublication
+from app.realtime.protocol import subscribe_push
 from tests.isolation.actions import Action, an_action
 from tests.isolation.model import CHECKED_AFTER, STEP, World, world
 from tests.isolation.truth import TTL
@@ -134,6 +135,16 @@ async def recover_nothing_for_no_reason(made: World) -> None:
     await come_back_to(made, lambda found: History(found.position, ()))
 
 
+async def move_past_what_never_came(made: World) -> None:
+    made.broker.lose = 1
+    await made.emit(0, 0, None)
+    device = made.devices[0, 0, 0]
+    stream = made.ledger.stream(device.key, device.personal)
+    (manager,) = made.container.publisher().connected(device.user)
+    for session in manager.connections:
+        session.tell(subscribe_push(device.personal, stream.epoch, stream.top))
+
+
 async def start_anew_without_a_word(made: World) -> None:
     await made.publish(0, 0, None, 3, 0)
     await made.broker.restart()
@@ -152,6 +163,7 @@ async def start_anew_without_a_word(made: World) -> None:
         (recover_out_of_order, "came twice, or late"),
         (recover_without_the_last, "lacks"),
         (recover_nothing_for_no_reason, "not recovered, although all of it is there"),
+        (move_past_what_never_came, "never came"),
         (start_anew_without_a_word, "was not told that"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
