@@ -17,7 +17,7 @@ from benchmarks.valkey import Engine, cluster, stand_alone
 
 USERS, EVENTS, AT_ONCE, REPETITIONS = 1000, 20_000, 500, 3
 RATE, SECONDS = 1000, 2.0
-JOINING, SETTLE_SECONDS, ROUND_SECONDS, IDLE_SECONDS = 10_000, 1.0, 20.0, 8.0
+JOINING, SETTLE_SECONDS, ROUND_SECONDS, IDLE_SECONDS = 10_000, 1.0, 21.0, 6.0
 LOSERS, LOSSES = 1000, 3
 
 MEMORY, ALONE, CLUSTER = "memory", "Valkey", "cluster of three"
@@ -99,33 +99,32 @@ def _latency_rows(latencies: dict[tuple[str, int], list[tuple[float, float]]]) -
 
 async def _joining(run: Run) -> list[Row]:
     """Many users who come and do nothing: how fast, and what each costs the engine."""
-    users = run.amount(JOINING)
-    rows: list[Row] = []
-    async with AsyncExitStack() as stack:
-        async with setup(1, None) as made:
-            rows += await _join(made, MEMORY, users)
-        engines = {ALONE: stack.enter_context(stand_alone()), CLUSTER: stack.enter_context(cluster())}
-        for name, there in engines.items():
-            made = await stack.enter_async_context(setup(1, there))
-            await asyncio.sleep(SETTLE_SECONDS)
-            before = there.memory()
-            rows += await _join(made, name, users)
-            await asyncio.sleep(SETTLE_SECONDS)
-            memory = (there.memory() - before) / users
-            rows.append(Row("memory of the engine for an idle user, bytes", f"{name}, 1 node", [memory]))
-        # A node says its users again in rounds; the first one begins a while after its start.
-        await asyncio.sleep(run.seconds(ROUND_SECONDS))
-        for name, there in engines.items():
-            rows += await _idle(run, there, f"{name}, 1 node", users)
+    async with setup(1, None) as made:
+        rows = await _join(run, made, f"{MEMORY}, 1 node")
+    for name, there in ((ALONE, stand_alone()), (CLUSTER, cluster())):
+        with there as servers:
+            async with setup(1, servers) as made:
+                rows += await _join(run, made, f"{name}, 1 node")
     return rows
 
 
-async def _join(made: Setup, name: str, users: int) -> list[Row]:
+async def _join(run: Run, made: Setup, of: str) -> list[Row]:
+    users, start, there = run.amount(JOINING), time.perf_counter(), made.engine
     subscribed = users / (await made.servers[0].ask("join", users=users))["seconds"]
-    return [
-        Row("users who join, 1/s", f"{name}, 1 node", [users / await made.crowds[0].connect(range(users))]),
-        Row("subscriptions of the engine, 1/s", f"{name}, 1 node", [subscribed]),
+    await asyncio.sleep(run.seconds(SETTLE_SECONDS))
+    before = 0 if there is None else there.memory()
+    joined = users / await made.crowds[0].connect(range(users))
+    rows = [
+        Row("users who join, 1/s", of, [joined]),
+        Row("subscriptions of the engine, 1/s", of, [subscribed]),
     ]
+    if there is None:
+        return rows
+    await asyncio.sleep(run.seconds(SETTLE_SECONDS))
+    rows.append(Row("memory of the engine for an idle user, bytes", of, [(there.memory() - before) / users]))
+    # A node says its users again in rounds; the first one begins a while after its start.
+    await asyncio.sleep(max(0.0, start + run.seconds(ROUND_SECONDS) - time.perf_counter()))
+    return rows + await _idle(run, there, of, users)
 
 
 async def _idle(run: Run, there: Engine, of: str, users: int) -> list[Row]:
