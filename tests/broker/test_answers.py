@@ -25,6 +25,8 @@ COMMANDS = (
     "+eval",
     "+script|load",
     "+time",
+    "+info",
+    "+config|get",
     "+ping",
     "+spublish",
     "+ssubscribe",

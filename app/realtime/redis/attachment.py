@@ -64,6 +64,7 @@ class Attachment:
             raise BrokerUnavailable("no server takes writes")
         for name, connect in found.items():
             self._lanes[name] = Lane(
+                name,
                 connect(),
                 self._servers,
                 timeout=self._options.timeout,

@@ -126,9 +126,9 @@ class RedisBroker:
         again, ticket = bool(ticket), ticket or f"{self._node}-{next(self._numbers)}"
         head = f'{{"data":{data},"info":{info},"offset":' if info else f'{{"data":{data},"offset":'
         attachment = self._lanes()
-        lane, name = attachment.lane(base)
+        lane, _ = attachment.lane(base)
         command = self._scripts.publish(
-            base, name, channel, head, ticket, again=again, idempotency_key=idempotency_key or ""
+            base, lane.lineage, channel, head, ticket, again=again, idempotency_key=idempotency_key or ""
         )
         self._underway[ticket] = None
         try:
@@ -164,9 +164,11 @@ class RedisBroker:
     ) -> History:
         """See `Broker.history`."""
         base = self._scripts.base(key)
-        lane, name = self._lanes().lane(base)
+        lane, _ = self._lanes().lane(base)
         offset, epoch = (-1, "") if since is None else (since.offset, since.epoch)
-        command = self._scripts.history(base, name, channel, offset=offset, epoch=epoch, limit=limit, reverse=reverse)
+        command = self._scripts.history(
+            base, lane.lineage, channel, offset=offset, epoch=epoch, limit=limit, reverse=reverse
+        )
         kind, top, known, entries = await lane.submit(command)
         if kind == OTHER_EPOCH:
             raise UnrecoverablePosition
@@ -242,8 +244,8 @@ class RedisBroker:
     async def streams(self, key: str) -> tuple[StreamInfo, ...]:
         """See `Broker.streams`."""
         base = self._scripts.base(key)
-        lane, name = self._lanes().lane(base)
-        found = await lane.submit(self._scripts.streams(base, name))
+        lane, _ = self._lanes().lane(base)
+        found = await lane.submit(self._scripts.streams(base, lane.lineage))
         channels = [channel.decode() for channel in found[::3]]
         lengths = await asyncio.gather(*(lane.submit(self._scripts.length(base, channel)) for channel in channels))
         return tuple(

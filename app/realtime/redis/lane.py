@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ ELSEWHERE = (MovedError, AskError, TryAgainError)
 UNFIT = (ClusterDownError, MasterDownError, ReadOnlyError, NoScriptError)
 """The server did not carry the command out and will not carry out others."""
 
+RUN = re.compile(rb"run_id:(\w{8})")
+
 FAILURES = (RedisError, OSError, TimeoutError)
 """How a server cannot be reached: the connection, or time, has run out."""
 
@@ -39,15 +42,22 @@ class Lane:
     It never connects again: what a server was known to be when the connection opened holds for all that it carries.
 
     Args:
+        name: of the server.
         connection: not open yet.
         servers: knows what to do with a command that belongs elsewhere.
         timeout: seconds for a batch.
         pending: commands that may wait.
         failed: called once, with the reason, when the connection is of no use any more.
+
+    Attributes:
+        lineage: whose data the streams are that this server wrote: a stream of another one begins anew. It is the
+            server's name, and its life: a server that starts again has lost the last of what it acknowledged, unless it
+            writes each command down before it answers (`appendonly yes`, `appendfsync always`).
     """
 
     def __init__(
         self,
+        name: str,
         connection: AbstractConnection,
         servers: Servers,
         *,
@@ -56,6 +66,7 @@ class Lane:
         failed: Callable[[str], None],
     ) -> None:
         """Not open yet."""
+        self.lineage = self._name = name
         self._connection = connection
         self._servers = servers
         self._timeout = timeout
@@ -77,7 +88,10 @@ class Lane:
         """
         async with asyncio.timeout(self._timeout):
             await self._connection.connect()  # type: ignore[no-untyped-call]
-            *_, (seconds, microseconds) = map(_require, await self._exchange([*load, ["TIME"]]))
+            about = [["INFO", "server"], ["CONFIG", "GET", "append*"]]
+            *loaded, time, info, keeping = await self._exchange([*load, ["TIME"], *about])
+            *_, (seconds, microseconds) = map(_require, [*loaded, time])
+            self.lineage = f"{self._name}{'' if _keeps_all(keeping) else _life(info)}"
         # Measured late rather than early: a deadline is then rather too early than too late.
         self._clock = int(seconds) * 1000 + int(microseconds) / 1000 - self._loop.time() * 1000
         self._task = self._loop.create_task(self._run())
@@ -187,6 +201,19 @@ def _require(reply: Any) -> Any:
     if isinstance(reply, ResponseError):
         raise reply
     return reply
+
+
+def _keeps_all(settings: Any) -> bool:
+    """Whether a server that starts again has all that it had acknowledged; one that does not say may not."""
+    if not isinstance(settings, list):
+        return False
+    named = dict(zip(settings[::2], settings[1::2], strict=False))
+    return (named.get(b"appendonly"), named.get(b"appendfsync")) == (b"yes", b"always")
+
+
+def _life(info: Any) -> str:
+    found = RUN.search(info) if isinstance(info, bytes) else None
+    return "" if found is None else f"@{found[1].decode()}"
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

@@ -36,8 +36,8 @@ class UnknownServers(ValueError):
 class Servers(Protocol):
     """Servers that take writes, each by a name.
 
-    The name also says whose data a stream is: a stream that another server wrote begins anew, as nobody can know
-    whether an asynchronous replica, promoted to master, has all of it.
+    The name also says whose data a stream is (`Lane.lineage`): a stream that another server wrote begins anew, as
+    nobody can know whether an asynchronous replica, promoted to master, has all of it.
     """
 
     @property
