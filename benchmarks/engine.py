@@ -18,6 +18,7 @@ from benchmarks.valkey import Engine, cluster, stand_alone
 USERS, EVENTS, AT_ONCE, REPETITIONS = 1000, 20_000, 500, 3
 RATE, SECONDS = 1000, 2.0
 JOINING, SETTLE_SECONDS, ROUND_SECONDS, IDLE_SECONDS = 10_000, 1.0, 21.0, 6.0
+KEPT = 20
 LOSERS, LOSSES = 1000, 3
 
 MEMORY, ALONE, CLUSTER = "memory", "Valkey", "cluster of three"
@@ -124,7 +125,11 @@ async def _join(run: Run, made: Setup, of: str) -> list[Row]:
     rows.append(Row("memory of the engine for an idle user, bytes", of, [(there.memory() - before) / users]))
     # A node says its users again in rounds; the first one begins a while after its start.
     await asyncio.sleep(max(0.0, start + run.seconds(ROUND_SECONDS) - time.perf_counter()))
-    return rows + await _idle(run, there, of, users)
+    rows += await _idle(run, there, of, users)
+    before, streams = there.memory(), users // 10
+    await made.servers[0].ask("flood", events=KEPT * streams, users=streams, at_once=AT_ONCE)
+    kept = (there.memory() - before) / (KEPT * streams)
+    return [*rows, Row(f"memory of the engine for one of {KEPT} events of a user, bytes", of, [kept])]
 
 
 async def _idle(run: Run, there: Engine, of: str, users: int) -> list[Row]:

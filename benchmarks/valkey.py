@@ -21,8 +21,8 @@ from redis import Redis, RedisError
 MASTERS, SLOTS = 3, 16384
 SECONDS = 20.0
 NOTHING: Mapping[str, str] = MappingProxyType({})
-# Written down before it is answered, so that a killed server comes back with everything; the disk may be behind.
-LASTING = MappingProxyType({"appendonly": "yes", "appendfsync": "everysec"})
+# On the disk before it is answered: streams go on where they were after a crash, and do not begin anew.
+LASTING = MappingProxyType({"appendonly": "yes", "appendfsync": "always"})
 
 
 class EngineFailed(Exception):
