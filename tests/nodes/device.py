@@ -91,6 +91,8 @@ class Device:
         places: by channel.
         violations: what should not have come.
         modes: what it was told.
+        final: it was told not to come back.
+        away: it has no network.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Device:
         self.modes: list[str] = []
         self.ends: Counter[int] = Counter()
         self.final = False
+        self.away = False
         self._addresses = addresses
         self._socket: ClientConnection | None = None
         self._requests: dict[int, tuple[str, dict[str, Any]]] = {}
@@ -120,15 +123,18 @@ class Device:
         """Whether it is connected and subscribed to everything."""
         return bool(self.client) and all(place.subscribed for place in self.places.values())
 
-    async def move(self, node: int) -> None:
-        """Go to another node, without a word to the one before."""
-        self.node = node
+    def leave(self) -> None:
+        """Lose the network, until `away` is set to false."""
+        self.away = True
         if self._socket is not None:
             self._socket.transport.abort()
 
     async def run(self) -> None:
         """Stay connected until cancelled, or until told not to come back."""
         while not self.final:
+            if self.away:
+                await asyncio.sleep(0.02)
+                continue
             addresses = self._addresses()
             address = addresses[self.node % len(addresses)]
             try:

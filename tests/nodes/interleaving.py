@@ -7,11 +7,9 @@ import random
 from collections.abc import Sequence
 from itertools import combinations
 
-from tests.nodes.faults import Fault, Step
+from tests.nodes.faults import Fault
 from tests.nodes.options import TIMEOUT
 from tests.nodes.scene import Scene
-
-Schedule = Sequence[tuple[float, str, Step]]
 
 
 def pairs(faults: dict[str, Fault]) -> list[tuple[str, str]]:
@@ -19,34 +17,32 @@ def pairs(faults: dict[str, Fault]) -> list[tuple[str, str]]:
     return list(combinations(faults, 2))
 
 
-def schedule(chance: random.Random, faults: Sequence[Fault]) -> Schedule:
+def spans(chance: random.Random, faults: Sequence[Fault]) -> list[tuple[float, float, Fault]]:
     """When each begins and ends: they overlap, or follow each other within a moment."""
-    steps: list[tuple[float, str, Step]] = []
+    found = []
     for fault in faults:
         begin = chance.uniform(0, 1.5 * TIMEOUT)
         # Mostly about as long as it takes to notice, and about as long as it takes to come back.
         end = begin + chance.choice((0.05, TIMEOUT / 2, TIMEOUT, 2 * TIMEOUT)) * chance.uniform(0.8, 1.6)
-        steps += [(begin, f"{fault.name}", fault.strike), (end, f"{fault.name}: healed", fault.heal)]
-    return sorted(steps, key=lambda step: step[0])
+        found.append((begin, end, fault))
+    return found
 
 
-async def carry_out(scheduled: Schedule) -> None:
-    """Let it happen. Steps that take their time do not hold up others."""
-    async with asyncio.TaskGroup() as group:
-        for at, _, step in scheduled:
-            group.create_task(_later(at, step))
-
-
-async def _later(at: float, step: Step) -> None:
-    await asyncio.sleep(at)
-    await step()
+async def suffer(begin: float, end: float, fault: Fault) -> None:
+    """Let one go wrong, and put it right again. What takes its time holds up no other."""
+    start = asyncio.get_running_loop().time()
+    await asyncio.sleep(begin)
+    await fault.strike()
+    await asyncio.sleep(start + end - asyncio.get_running_loop().time())
+    await fault.heal()
 
 
 async def mishap(scene: Scene, chance: random.Random, names: Sequence[str]) -> str:
-    """Carry out a schedule of some of the scene's faults; heal them all; what happened, for who has to repeat it."""
-    faults = [scene.faults[name] for name in names]
-    scheduled = schedule(chance, faults)
-    await carry_out(scheduled)
-    for fault in faults:
+    """Let some of the scene's faults happen, and heal them all; what happened, for who has to repeat it."""
+    planned = spans(chance, [scene.faults[name] for name in names])
+    async with asyncio.TaskGroup() as group:
+        for span in planned:
+            group.create_task(suffer(*span))
+    for _, _, fault in planned:
         await fault.heal()
-    return ", ".join(f"{at:.2f} s {what}" for at, what, _ in scheduled)
+    return ", ".join(f"{fault.name} from {begin:.2f} to {end:.2f} s" for begin, end, fault in planned)

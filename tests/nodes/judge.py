@@ -61,7 +61,8 @@ def judge(ledger: Ledger, devices: Sequence[Device], life_of: Callable[[str], in
 
 
 def _order(place: Place, events: dict[str, Event]) -> Iterator[str]:
-    last: dict[str, int] = {}
+    # A publisher that goes to another node is ahead of what still waits on the one before.
+    last: dict[tuple[str, str], int] = {}
     known: set[str] = set()
     for seen in place.log:
         if not isinstance(seen, Seen) or seen.name in known:
@@ -73,9 +74,10 @@ def _order(place: Place, events: dict[str, Event]) -> Iterator[str]:
             continue
         if event.outcome is Outcome.REFUSED:
             yield f"{seen} came, and its publisher was refused"
-        if event.number < last.get(event.publisher, 0):
-            yield f"{seen} came behind number {last[event.publisher]}"
-        last[event.publisher] = event.number
+        publisher = event.publisher, event.by
+        if event.number < last.get(publisher, 0):
+            yield f"{seen} came behind number {last[publisher]}"
+        last[publisher] = event.number
 
 
 def _disagreements(ledger: Ledger, devices: Sequence[Device]) -> Iterator[str]:

@@ -64,6 +64,7 @@ class Publisher:
         life = node.life
         path = f"{node.url}/v1/users/{event.stream.owner.user}/events"
         answer = await self._client.post(path, json=event.body())
+        event.by = node.name
         if answer.status_code == 200:
             receipt = answer.json()
             event.outcome = Outcome.QUEUED if receipt.get("queued") else Outcome.KEPT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.engine.fixtures import Engines
@@ -54,3 +56,19 @@ async def test_a_server_may_stand_still_for_ten_seconds(engines: Engines) -> Non
         found = await made.world.verdict()
         assert not found.violations, found
         assert found.counts["missed"] == 0, found
+
+
+async def test_who_was_away_while_a_server_lost_the_last_of_its_data_is_told(engines: Engines) -> None:
+    server = engines.stand_alone()
+    async with scene(server) as made:
+        away = made.world.devices[0]
+        away.leave()
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(server.call, "SAVE")  # as servers do now and then, unless told otherwise
+        await asyncio.sleep(0.5)
+        await made.suffer("broker killed", SHORT)
+        await asyncio.sleep(1)  # by then there is something else where the last events were
+        away.away = False
+        found = await made.world.verdict()
+        assert not found.violations, found
+        assert found.counts["missed"], found

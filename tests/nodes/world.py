@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import httpx
 
@@ -71,9 +72,7 @@ class World:
         """
         deadline = time.monotonic() + SECONDS
         for node in self.nodes:
-            while not await self.is_ready(node):
-                assert time.monotonic() < deadline, f"{node.name} does not become ready"
-                await asyncio.sleep(0.05)
+            await until(partial(self.is_ready, node))
         while not (all(device.settled for device in self.devices) and await self._all_see()):
             assert time.monotonic() < deadline, f"not settled: {[each for each in self.devices if not each.settled]}"
             await asyncio.sleep(0.02)
@@ -147,3 +146,15 @@ async def world(nodes: Sequence[Node], owners: Sequence[Owner] = OWNERS, devices
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what has to be asked for.
+
+    Raises:
+        AssertionError: it does not come about.
+    """
+    deadline = time.monotonic() + SECONDS
+    while not await condition():
+        assert time.monotonic() < deadline, f"not so within {SECONDS} s: {condition}"
+        await asyncio.sleep(0.02)
