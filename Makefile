@@ -7,7 +7,7 @@ NODE := tests/node
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-others lint format types bench soak-isolation docs lock clean
+.PHONY: help run test test-all test-others lint format types bench soak-isolation soak-nodes docs lock clean
 
 help: ## List the verbs
 	@echo "make VERB"
@@ -49,6 +49,9 @@ bench: $(VENV)/.dev ## Run the benchmarks
 
 soak-isolation: $(VENV)/.dev ## Try for minutes to get what is another user's; ARGS="--seconds 600 --users 100"
 	$(BIN)/python -m tests.isolation.soak $(ARGS)
+
+soak-nodes: $(VENV)/.dev ## Let two things go wrong at once among three nodes; ARGS="--seconds 600 --long" with pauses of a minute
+	$(BIN)/python -m tests.nodes.soak $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated parts of the documentation again
 	$(BIN)/python -m config.reference > docs/configuration.md
