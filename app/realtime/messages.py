@@ -46,6 +46,10 @@ def decode_message(text: str) -> Message:
     return message
 
 
+KEPT = "kept"
+"""Name of a stored value that says that what was stored is still there."""
+
+
 class OperatorModes:
     """Keeps what operators set alike on all nodes: each tells the others, and stores it for those that come later.
 
@@ -105,12 +109,20 @@ class OperatorModes:
     async def load(self) -> None:
         """Take what is stored, but for what waits to be told, and what another node told while it was read.
 
+        A broker that keeps nothing over its restart has forgotten what was set. No user may change modes by that, so
+        this node then stores what it knows.
+
         Raises:
             BrokerUnavailable: it cannot be read.
         """
         self._loading += 1
         try:
             stored = await self._broker.stored()
+            if KEPT not in stored:
+                self._untold.update(dict.fromkeys(self._policy.operators))
+                await self.tell()
+                await self._broker.store(KEPT, "")
+                stored = await self._broker.stored()
             known = self._untold.keys() | self._heard
         finally:
             self._loading -= 1

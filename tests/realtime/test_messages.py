@@ -71,6 +71,7 @@ async def test_what_could_not_be_told_is_told_later_and_stands_above_what_is_sto
     broker: FaultyBroker, call: str
 ) -> None:
     first, second = Node(broker), Node(broker)
+    await second.modes.load()
     second.modes.set("alice", ModeKind.DEGRADED)
     await second.modes.tell()
     broker.before[call] = unavailable
@@ -109,7 +110,7 @@ async def test_what_another_node_says_while_the_stored_is_read_is_newer(broker: 
     first, second = Node(broker), Node(broker)
     first.modes.set("alice", ModeKind.DEGRADED)
     first.modes.set("bob", ModeKind.DEGRADED)
-    await first.modes.tell()
+    await first.modes.load()
     gate = broker.after["stored"] = Gate()
 
     def meanwhile() -> None:
@@ -124,10 +125,29 @@ async def test_what_another_node_says_while_the_stored_is_read_is_newer(broker: 
     assert second.set == {"alice": ModeKind.DEGRADED, "bob": ModeKind.DEGRADED}
 
 
+async def test_a_broker_that_forgot_what_was_set_learns_it_from_the_nodes(broker: FaultyBroker) -> None:
+    nodes = Node(broker), Node(broker)
+    nodes[0].modes.set("alice", ModeKind.ISOLATED)
+    nodes[0].modes.set(None, ModeKind.EMERGENCY)
+    for node in nodes:
+        await node.modes.load()
+    known = nodes[0].set
+    assert known == {"alice": ModeKind.ISOLATED, None: ModeKind.EMERGENCY}
+    for name in await broker.stored():
+        await broker.store(name, None)
+    for node in (*nodes, Node(broker)):
+        await node.modes.load()
+        assert node.set == known
+    nodes[1].modes.set(None, None)
+    await nodes[1].modes.tell()
+    await nodes[0].modes.load()
+    assert nodes[0].set == {"alice": ModeKind.ISOLATED}
+
+
 async def test_stored_values_of_a_later_version_are_left_alone(broker: FaultyBroker) -> None:
     first, second = Node(broker), Node(broker)
     first.modes.set("alice", ModeKind.DEGRADED)
-    await first.modes.tell()
+    await first.modes.load()
     second.modes.take(SetMode("bob", ModeKind.EMERGENCY))
     for name, text in {
         "mode": "no JSON",
