@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dependency_injector import providers
 
-from app.realtime.broker import History, Position, Published, Subscriber
+from app.realtime.broker import Broker, History, Position, Published, Subscriber
 from app.realtime.identity import user_of
 from app.realtime.memory import MemoryBroker
 from containers import GatewayContainer
@@ -54,7 +54,9 @@ class Recorded:
     lost: bool = False
 
     def seen(self, position: Position) -> None:
-        """Note its position, and that it lives anew if so."""
+        """Note its position, and that it lives anew if so; what comes late of an earlier life changes nothing."""
+        if self.is_past(position.epoch):
+            return
         if position.epoch != self.epoch:
             self.start_anew()
             self.epoch = position.epoch
@@ -62,6 +64,10 @@ class Recorded:
             if len(self.lives) > LIVES:
                 del self.lives[next(iter(self.lives))]
         self.top = max(self.top, position.offset)
+
+    def is_past(self, epoch: str) -> bool:
+        """Whether it is that of an earlier life."""
+        return epoch != self.epoch and epoch in self.lives
 
     def start_anew(self) -> None:
         """A new life."""
@@ -110,18 +116,27 @@ class Ledger:
         return self.streams.setdefault((key, channel), Recorded())
 
     def append(self, key: str, channel: str, position: Position, data: str) -> None:
-        """A publication got its position."""
+        """A publication got its position, or came back from where it has it."""
         stream = self.stream(key, channel)
         stream.seen(position)
         found = NUMBER.search(data)
         assert found is not None, data
         number = int(found[1])
         self.recent.add(number)
-        if not stream.append(position.offset, Entry(number, len(data), self._now())):
+        life = stream.lives.get(position.epoch, {})
+        if (known := life.get(position.offset)) is not None and known.number == number:
+            return
+        if stream.is_past(position.epoch):
+            life[position.offset] = Entry(number, len(data), self._now())
+        elif not stream.append(position.offset, Entry(number, len(data), self._now())):
             self._violate(f"{key} {channel}: {number} was published twice")
         owed = self.owed.get((key, channel), {})
         if owed.pop(number, False) and any(owed.values()) and number > min(one for one in owed if owed[one]):
             self._violate(f"{key} {channel}: {number} left degraded mode out of order")
+
+    def see(self, key: str, channel: str, position: Position) -> None:
+        """Somebody read a stream's position."""
+        self.stream(key, channel).seen(position)
 
     def owe(self, key: str, channel: str, number: int, *, in_order: bool) -> None:
         """A publish was accepted and waits; `in_order`: behind those with lower numbers."""
@@ -174,7 +189,7 @@ class RecordedBroker(MemoryBroker):
     ) -> History:
         """See `Broker.history`. Reading may start a stream."""
         history = await super().history(key, channel, since=since, limit=limit, reverse=reverse)
-        self.ledger.stream(key, channel).seen(history.position)
+        self.ledger.see(key, channel, history.position)
         return history
 
 
@@ -199,6 +214,9 @@ class BreakableBroker(FaultyBroker):
             del self._living[key]
         super().unsubscribe(key, subscriber)
 
+    async def settle(self, rounds: int = 1) -> None:
+        """Until all that is on its way has arrived: here, at once."""
+
     async def restart(self) -> None:
         """Lose all streams and presences; subscribers stay, as an engine's client subscribes again by itself."""
         old, self.broker = self.broker, self._new()
@@ -209,7 +227,7 @@ class BreakableBroker(FaultyBroker):
             if self._living.get(key) is subscriber:  # it may have left while this waited
                 await super().subscribe(key, subscriber)
 
-    def _new(self) -> RecordedBroker:
+    def _new(self) -> Broker:
         settings = self._container.settings()
         made = RecordedBroker(
             clock=self._container.clock(),

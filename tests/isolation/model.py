@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 from app.realtime.broker import BrokerError
-from app.realtime.identity import UserContext
+from app.realtime.identity import UserContext, user_of
 from app.realtime.modes import ModeKind, SessionRequired
 from app.realtime.publisher import Refused
 from tests.clock import ManualClock
+from tests.engine.server import StandAlone
 from tests.gateway import build_container, eventually, serving
 from tests.isolation.actions import SESSIONS, Action
 from tests.isolation.device import Gone
@@ -22,6 +23,8 @@ from tests.isolation.receiver import Place
 from tests.isolation.truth import FITS, HISTORY, TTL, Truth
 
 PING_INTERVAL, PING_TIMEOUT, STEP = 60.0, 50.0, 45.0
+ROUND_TRIPS = 5
+"""What a check of all positions of a connection takes."""
 CHECKED_AFTER = 4 * STEP
 """Seconds after which every position was checked: every 40 s, at the next ping, in whole steps."""
 
@@ -31,12 +34,13 @@ class World(Truth):
 
     async def together(self, actions: Sequence[Action]) -> None:
         """Let things happen at once, but for those of one lane; then look."""
-        self.faults = False
+        self.faults = self.crashed = False
         self.strained = {user for user in self.users if self.is_degraded(user)}
         lanes: dict[object, list[Action]] = {}
         for action in actions:
             lanes.setdefault(action.lane, []).append(action)
         await asyncio.gather(*map(self._follow, lanes.values()))
+        await self.broker.settle()
         self.broker.before.clear()
         self.broker.after.clear()
         self.broker.lose = 0
@@ -56,6 +60,7 @@ class World(Truth):
         for _ in range(int(seconds / STEP)):
             self.clock.advance(STEP)
             await self.catch_up()
+            await self.broker.settle(ROUND_TRIPS)
         if seconds >= CHECKED_AFTER:
             for stream in self.ledger.streams.values():
                 stream.lost = False
@@ -226,20 +231,38 @@ class World(Truth):
         """All streams are lost."""
         await self.broker.restart()
 
+    async def crash_engine(self, engine: StandAlone) -> None:
+        """The engine ends, with all that it has, and starts again; until then all are degraded."""
+        self.strained |= set(self.users)
+        self.crashed = True
+        self.ledger.start_anew()
+        engine.kill()
+        policy, backlog = self.container.policy(), self.container.backlog()
+        await eventually(lambda: ModeKind.DEGRADED in policy.incidents)
+        self.ledger.start_anew()
+        await asyncio.to_thread(engine.start)
+        await eventually(lambda: not policy.incidents and self.broker.healthy())
+        await eventually(lambda: all(self.is_degraded(user_of(key) or "") for key in backlog.keys()))  # noqa: SIM118 - it is no dict
+        await self.broker.settle(ROUND_TRIPS)
+
 
 @asynccontextmanager
-async def world(users: int, devices: int) -> AsyncIterator[World]:
-    """A world; in the end everybody gets what is theirs once more, and then nothing of them is left."""
+async def world(users: int, devices: int, engine: str = "") -> AsyncIterator[World]:
+    """A world; in the end everybody gets what is theirs once more, and then nothing of them is left.
+
+    Args:
+        users, devices, engine: see `Truth`.
+    """
     clock = ManualClock()
     container = build_container(
         clock=clock,
         ping={"interval": PING_INTERVAL, "timeout": PING_TIMEOUT},
         history={"size": HISTORY, "ttl": TTL},
         limits={"queue_bytes": 64 * 1024, "commands_per_second": 1e6, "command_burst": 10**6},
-        broker={"max_bytes": 2**30},
+        broker={"max_bytes": 2**30, "timeout": 0.5, "check_interval": 0.2},
         lifecycle={"events": 1000},
     )
-    made = World(container, clock, users, devices)
+    made = World(container, clock, users, devices, engine)
     async with serving(container) as gateway:
         made.gateway = gateway
         try:

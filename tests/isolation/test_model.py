@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from app.realtime.broker import History, Position
 from app.realtime.manager import ForeignPublication
 from app.realtime.protocol import subscribe_push
+from tests.engine.fixtures import Engines
 from tests.isolation.actions import Action, an_action
 from tests.isolation.model import CHECKED_AFTER, STEP, World, world
 from tests.isolation.truth import TTL
@@ -31,11 +32,13 @@ def actions(draw: st.DrawFn) -> Action:
 class GatewayMachine(RuleBasedStateMachine):
     """Rules take turns on one gateway and its event loop; what is in one rule happens at once."""
 
+    engine = ""
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        self.world: World = self.runner.run(self.stack.enter_async_context(world(USERS, DEVICES)))
+        self.world: World = self.runner.run(self.stack.enter_async_context(world(USERS, DEVICES, self.engine)))
         self.run(self.world.together([Action("connect", place) for place in self.world.devices]))
 
     def run(self, happening: Coroutine[Any, Any, None]) -> None:
@@ -61,12 +64,11 @@ class GatewayMachine(RuleBasedStateMachine):
         assert not self.world.violations, "\n".join(self.world.violations)
 
 
-@pytest.mark.timeout(300)  # a failure takes a while to become a short one
-def test_no_socket_gets_what_is_anothers_and_nothing_is_lost_unsaid() -> None:
+def try_all(machine: type[GatewayMachine], examples: int) -> None:
     run_state_machine_as_test(
-        GatewayMachine,
+        machine,
         settings=settings(
-            max_examples=25,
+            max_examples=examples,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,  # the soak looks elsewhere every time
@@ -74,6 +76,19 @@ def test_no_socket_gets_what_is_anothers_and_nothing_is_lost_unsaid() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.timeout(300)  # a failure takes a while to become a short one
+def test_no_socket_gets_what_is_anothers_and_nothing_is_lost_unsaid() -> None:
+    try_all(GatewayMachine, 25)
+
+
+@pytest.mark.timeout(300)
+def test_so_it_is_when_streams_are_in_an_engine(engines: Engines) -> None:
+    class OnEngine(GatewayMachine):
+        engine = engines.stand_alone().url
+
+    try_all(OnEngine, 6)
 
 
 async def publish_what_is_anothers(made: World) -> None:

@@ -13,6 +13,7 @@ from tests.clock import ManualClock
 from tests.gateway import RunningGateway, eventually
 from tests.isolation.actions import SESSIONS, Modes
 from tests.isolation.device import Device, Gone
+from tests.isolation.engine import make_breakable_engine
 from tests.isolation.ledger import Ledger, make_breakable
 from tests.isolation.receiver import Receiver
 
@@ -29,6 +30,7 @@ class Truth:
         clock: its clock.
         users: how many.
         devices: of each session.
+        engine: address of a Redis or Valkey; empty: streams are in memory.
 
     Attributes:
         violations: what was promised and is not so.
@@ -37,18 +39,24 @@ class Truth:
         devices: by place of the user, of the session, and number.
         strained: users for whom more comes than anybody has room for, or who are degraded.
         faults: a broker fails in what happens now.
+        crashed: it ended in what happens now.
     """
 
     gateway: RunningGateway
 
-    def __init__(self, container: GatewayContainer, clock: ManualClock, users: int, devices: int) -> None:
+    def __init__(
+        self, container: GatewayContainer, clock: ManualClock, users: int, devices: int, engine: str = ""
+    ) -> None:
         """Nobody is connected."""
         self.container, self.clock = container, clock
         self.violations: list[str] = []
         self.ledger = Ledger(clock.monotonic, self.violate)
-        self.broker = make_breakable(container, self.ledger)
+        self.broker = (
+            make_breakable_engine(container, self.ledger, engine) if engine else make_breakable(container, self.ledger)
+        )
         self.modes = Modes()
         self.faults = False
+        self.crashed = False
         self.tally: Counter[str] = Counter()
         self.strained: set[str] = set()
         self.users: list[str] = []
@@ -92,6 +100,7 @@ class Truth:
 
     async def look(self) -> None:
         """Compare what every device has, and is told, with the truth."""
+        await self.broker.settle()
         await self.catch_up()
         for device in self.devices.values():
             if device.client and not device.paused:
@@ -157,6 +166,7 @@ class Truth:
         self.tally["events accepted"] += 1
         stream = self.ledger.stream(key, channel)
         if number not in self.ledger.recent:
-            self.ledger.owe(key, channel, number, in_order=not by_client)
+            # What was on its way at a crash waits in nobody knows what order: nobody had an answer yet.
+            self.ledger.owe(key, channel, number, in_order=not by_client and not self.crashed)
         if offset and stream.epoch == epoch and stream.offsets.get(number) != offset:
             self.violate(f"{key} {channel}: {number} was said to be at {offset}")
