@@ -55,7 +55,7 @@ class Tally:
 class Reader(asyncio.Protocol):
     """Counts the events on one connection by the time they carry, however they are framed."""
 
-    def __init__(self, tally: Tally, lost: asyncio.Future[None]) -> None:
+    def __init__(self, tally: Tally, lost: asyncio.Future[bytes]) -> None:
         self.received = 0
         self._tally = tally
         self._lost = lost
@@ -74,7 +74,7 @@ class Reader(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         if not self._lost.done():
-            self._lost.set_result(None)
+            self._lost.set_result(self._tail)
 
 
 class Handshake(asyncio.Protocol):
@@ -118,20 +118,20 @@ class Crowd:
     Attributes:
         tally: what they have received; may be that of several crowds.
         readers: in the order of the users.
-        lost: done when the server closes a connection.
+        lost: when the server closes a connection: the last bytes that came over it.
     """
 
     def __init__(
         self,
         server: Server,
         tally: Tally | None = None,
-        reader: Callable[[Tally, asyncio.Future[None]], Reader] = Reader,
+        reader: Callable[[Tally, asyncio.Future[bytes]], Reader] = Reader,
     ) -> None:
         self.server = server
         self.tally = tally or Tally()
         self._make_reader = reader
         self.readers: list[Reader] = []
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._transports: list[asyncio.Transport] = []
 
     async def connect(self, users: range, *, at_once: int = 64) -> float:
@@ -163,7 +163,7 @@ class Crowd:
         """
         done, _ = await asyncio.wait((reached, self.lost), timeout=TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if self.lost in done:
-            raise WrongCount(f"{self.server.subject}: the server closed a connection")
+            raise WrongCount(f"{self.server.subject}: the server closed a connection: {self.lost.result()!r}")
         if not done:
             raise WrongCount(f"{self.server.subject}: {self.tally.received} events came, and no more")
         return reached.result()

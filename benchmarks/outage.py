@@ -45,7 +45,7 @@ class Modes:
 class ModeReader(Reader):
     """Also counts what it is told of modes."""
 
-    def __init__(self, modes: Modes, tally: Tally, lost: asyncio.Future[None]) -> None:
+    def __init__(self, modes: Modes, tally: Tally, lost: asyncio.Future[bytes]) -> None:
         super().__init__(tally, lost)
         self._modes = modes
         self._rest = b""
