@@ -194,6 +194,8 @@ class Subscription:
             top: the stream's position.
             missed: what the stream keeps, at least from behind this subscription's position.
         """
+        if self._state is SubscriptionState.ENDED:
+            return  # while the stream was read
         self._interrupted = False
         if not self._begun:
             self._doubtful = True  # what it missed before its position was known, nobody can say
