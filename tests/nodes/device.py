@@ -55,6 +55,7 @@ class Place:
         live: came without a position on this connection, and no position behind it was told since.
         excused: came so on a connection that broke; may come once more.
         again: those that did.
+        twice: others that did.
     """
 
     epoch: str = ""
@@ -66,6 +67,7 @@ class Place:
     live: set[str] = field(default_factory=set)
     excused: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
+    twice: set[str] = field(default_factory=set)
 
     @property
     def position(self) -> tuple[str, int] | None:
@@ -262,9 +264,7 @@ class Device:
     def _take_publication(self, channel: str, place: Place, publication: dict[str, Any]) -> None:
         name, offset = publication["data"]["data"]["name"], publication.get("offset", 0)
         if name in place.names:
-            place.again.add(name)
-            if name not in place.excused:
-                self._violate(f"{channel}: {name} came twice, now at {offset}")
+            (place.again if name in place.excused else place.twice).add(name)
         place.names.add(name)
         place.log.append(Seen(name, place.epoch if offset else "", offset))
         if not offset:

@@ -17,8 +17,9 @@ class Verdict:
     Attributes:
         violations: what was promised and is not so.
         counts: events by outcome; and of devices, how often one was `seen`; `missed`, of which the device was told;
-            published `before` the device first came; missed as the node `died` that let it wait; and how often one came
-            `again`, after it had come live on a connection that broke.
+            published `before` the device first came; missed as the node `died` that let it wait. How often one came
+            `again`, after it had come live on a connection that broke; `repeated`, as its publisher asked another node,
+            which could not know of the first time without the server; `late`, as it waited when the device came.
     """
 
     violations: list[str] = field(default_factory=list)
@@ -50,7 +51,12 @@ def judge(ledger: Ledger, devices: Sequence[Device], life_of: Callable[[str], in
             events = ledger.events.get(stream, {})
             verdict.counts["seen"] += len(place.names)
             verdict.counts["again"] += len(place.again)
-            verdict.violations += [f"{device!r} {channel}: {text}" for text in _order(place, events)]
+            verdict.violations += [f"{device!r} {channel}: {text}" for text in _order(place, events, verdict.counts)]
+            for name in place.twice:
+                if (event := events[name]).attempts > 1 and event.held_by[0]:
+                    verdict.counts["repeated"] += 1
+                else:
+                    verdict.violations.append(f"{device!r} {channel}: {name} came twice")
             for event in events.values():
                 if event.acknowledged and event.name not in place.names:
                     kind = _missed(event, place, life_of)
@@ -60,12 +66,15 @@ def judge(ledger: Ledger, devices: Sequence[Device], life_of: Callable[[str], in
     return verdict
 
 
-def _order(place: Place, events: dict[str, Event]) -> Iterator[str]:
+def _order(place: Place, events: dict[str, Event], counts: Counter[str]) -> Iterator[str]:
     # A publisher that goes to another node is ahead of what still waits on the one before.
     last: dict[tuple[str, str], int] = {}
     known: set[str] = set()
+    came = 0.0
     for seen in place.log:
-        if not isinstance(seen, Seen) or seen.name in known:
+        if isinstance(seen, Gap):
+            came = seen.told
+        if isinstance(seen, Gap) or seen.name in known:
             continue
         known.add(seen.name)
         event = events.get(seen.name)
@@ -76,6 +85,9 @@ def _order(place: Place, events: dict[str, Event]) -> Iterator[str]:
             yield f"{seen} came, and its publisher was refused"
         publisher = event.publisher, event.by
         if event.number < last.get(publisher, 0):
+            if event.held_by[0] and event.started < came:
+                counts["late"] += 1
+                continue
             yield f"{seen} came behind number {last[publisher]}"
         last[publisher] = event.number
 

@@ -67,6 +67,7 @@ class Event:
 
     Attributes:
         started: when the publisher asked for the first time, in seconds.
+        attempts: how often the publisher asked.
         by: the node that answered.
         epoch, offset: the place that the publisher was told, if it is kept.
         held_by: if it is queued: where, and which life of that node.
@@ -79,6 +80,7 @@ class Event:
     outcome: Outcome = Outcome.UNDERWAY
     epoch: str = ""
     offset: int = 0
+    attempts: int = 0
     by: str = ""
     held_by: tuple[str, int] = ("", 0)
 

@@ -62,6 +62,7 @@ class Publisher:
 
     async def _post(self, node: Node, event: Event) -> None:
         life = node.life
+        event.attempts += 1
         path = f"{node.url}/v1/users/{event.stream.owner.user}/events"
         answer = await self._client.post(path, json=event.body())
         event.by = node.name

@@ -14,7 +14,7 @@ import httpx
 from tests.gateway import API_KEY
 from tests.nodes.device import Device, staying
 from tests.nodes.judge import Verdict, judge
-from tests.nodes.ledger import Ledger, Owner, Stream
+from tests.nodes.ledger import Event, Ledger, Owner, Stream
 from tests.nodes.node import Node
 from tests.nodes.publisher import Publisher
 
@@ -85,18 +85,19 @@ class World:
             return False
 
     async def _all_see(self) -> bool:
-        """Publish an event to each stream; whether all devices get it soon."""
-        events = await asyncio.gather(*map(self.publishers[0].publish, self.streams))
-        names = {event.stream: event.name for event in events}
+        """Publish an event to each stream, on every node behind what waits there; whether all devices get them soon."""
+        publishing = (publisher.publish(stream) for publisher in self.publishers for stream in self.streams)
+        events = await asyncio.gather(*publishing)
         for _ in range(50):
             await asyncio.sleep(0.02)
-            if all(self._sees(device, names) for device in self.devices):
+            if all(self._sees(device, events) for device in self.devices):
                 return True
         return False
 
     @staticmethod
-    def _sees(device: Device, names: dict[Stream, str]) -> bool:
-        return all(names[Stream(device.owner, name)] in place.names for name, place in device.places.items())
+    def _sees(device: Device, events: Sequence[Event]) -> bool:
+        places = {Stream(device.owner, name): place for name, place in device.places.items()}
+        return all(event.name in places[event.stream].names for event in events if event.stream in places)
 
     async def verdict(self) -> Verdict:
         """Let the publishers come to an end, wait until all is well, and judge.
