@@ -19,6 +19,9 @@ PUSH_BYTES = 80
 """Bytes of a push around channel, data and info."""
 
 
+WAIT_SECONDS = 0.02
+
+
 class Refused(Exception):
     """The user's mode does not take the publish now. Nothing was kept or delivered.
 
@@ -247,6 +250,9 @@ class Publisher(Generic[M]):
             local = self._local.get(key)
             kind = self._policy.decide(user_of(key)).kind if local is None else local.mode.kind
             if whatever_the_mode or kind is not ModeKind.DEGRADED:
+                await self._flusher.catch_up(key)
+            while whatever_the_mode and key in self._backlog:  # somebody else is at it, and may yet fail
+                await asyncio.sleep(WAIT_SECONDS)
                 await self._flusher.catch_up(key)
 
     def _wait(

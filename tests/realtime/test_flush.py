@@ -273,3 +273,19 @@ async def test_two_operators_who_end_degraded_mode_at_once_flush_once(container:
         await peer.settle()
         assert peer.data() == [1, 2, 3]
     assert await kept(container) == [1, 2, 3]
+
+
+async def test_a_stop_waits_for_a_flush_that_runs(container: GatewayContainer) -> None:
+    faulty, gate = make_faulty(container), Gate()
+    await container.control().set_mode(ModeKind.DEGRADED)
+    await publish(container, 1, 2)
+    faulty.before["publish"] = gate
+    flushing = asyncio.create_task(container.control().set_mode(None))
+    await gate.reached.wait()
+    stopping = asyncio.create_task(container.control().flush())
+    await asyncio.sleep(0.05)
+    assert not stopping.done()
+    gate.opened.set()
+    await asyncio.gather(flushing, stopping)
+    assert container.backlog().size == 0
+    assert await kept(container) == [1, 2]
