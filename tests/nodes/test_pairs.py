@@ -17,7 +17,7 @@ from tests.engine.fixtures import Engines
 from tests.nodes.interleaving import mishap, pairs
 from tests.nodes.scene import scene
 
-SECONDS = 12
+SECONDS = 8
 
 
 @pytest.mark.slow
