@@ -69,6 +69,7 @@ class Subscription:
     """
 
     __slots__ = (
+        "_ahead",
         "_begun",
         "_doubtful",
         "_held",
@@ -99,6 +100,7 @@ class Subscription:
         self._outlet = outlet
         self._state = SubscriptionState.HOLDING
         self._begun = False
+        self._ahead: tuple[tuple[Publication, Frame, Position], ...] = ()  # which is no object of its own
         self._interrupted = False
         self._doubtful = False
         self._untold = False
@@ -150,6 +152,11 @@ class Subscription:
         self._begun = True
         if position is not None:
             self.offset, self.epoch = position.offset, position.epoch
+        if self._ahead:
+            ahead, self._ahead, later, self._held = self._ahead, (), self._held, []
+            for each in ahead:
+                self.deliver_ahead(*each)
+            self._held += later
         self.release()
         if self._doubtful and self._state is not SubscriptionState.ENDED:
             self._outlet.lost_position(self)
@@ -177,8 +184,11 @@ class Subscription:
 
         What follows live would otherwise come before it. `catch_up` passes over it.
         """
-        known = self._begun and position.epoch == self.epoch
-        if self._interrupted and known and position.offset > self.offset and position.offset not in self._seen:
+        if not self._begun:
+            self._ahead += ((publication, frame, position),)
+            return
+        missing = position.epoch == self.epoch and position.offset > self.offset and position.offset not in self._seen
+        if missing and self._interrupted:
             self.skip(position.offset)
             self._set_aside(publication, frame)
 
@@ -229,9 +239,11 @@ class Subscription:
             top: the stream's position.
             before: this subscription's offset when `top` was asked for; if it moved since, nothing can be said.
         """
-        if self._state is not SubscriptionState.LIVE or self.offset != before:
+        if self._state not in (SubscriptionState.LIVE, SubscriptionState.SKIPPING) or self.offset != before:
             return False
-        return top.epoch != self.epoch or top.offset > self.offset
+        # What the client has seen is not missed, though it has not come yet.
+        missed = (offset for offset in range(self.offset + 1, top.offset + 1) if offset not in self._seen)
+        return top.epoch != self.epoch or next(missed, None) is not None
 
     def end(self) -> None:
         """Deliver nothing any more."""

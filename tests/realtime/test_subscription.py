@@ -220,6 +220,20 @@ def test_who_is_behind_the_top_has_missed_something(top: Position, before: int, 
     assert not one.is_behind(top, before)
 
 
+@pytest.mark.parametrize(
+    ("top", "behind"), [(Position(1, EPOCH), False), (Position(2, EPOCH), True), (Position(0, "other"), True)]
+)
+def test_who_has_seen_what_has_not_come_yet_is_behind_all_else(top: Position, behind: bool) -> None:
+    one, outlet = subscription()
+    one.go_live(Position(0, EPOCH))
+    one.hold()
+    one.skip(1)
+    one.release()
+    assert one.is_behind(top, 0) is behind
+    deliver(one, 1, 2)
+    assert (outlet.pushed, one.is_behind(top, 1)) == (["2"], False)
+
+
 def history(top: int, *offsets: int) -> History:
     return History(Position(top, EPOCH), tuple(Publication("k", "news", offset, EPOCH, "{}", 2) for offset in offsets))
 
@@ -360,3 +374,16 @@ def test_nothing_goes_out_ahead_of_a_position_that_is_of_another_epoch_or_not_kn
     ahead(new[0], 2)
     new[0].go_live(None)
     assert [outlet.pushed for _, outlet in (other, live, new)] == [[], [], []]
+
+
+@pytest.mark.parametrize(("position", "pushed"), [(Position(1, EPOCH), ["2 live", "3"]), (None, ["3"])])
+def test_what_goes_out_ahead_waits_for_a_position_that_is_being_read(
+    position: Position | None, pushed: list[str]
+) -> None:
+    one, outlet = subscription()
+    deliver(one, 2)
+    one.interrupt()
+    ahead(one, 1, 2)
+    deliver(one, 0, text="3")
+    one.go_live(position)
+    assert outlet.pushed == pushed
