@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dependency_injector import providers
 
-from app.realtime.broker import Broker, History, Position, Published, Subscriber
+from app.realtime.broker import Broker, BrokerError, History, Position, Published, Subscriber
 from app.realtime.identity import user_of
 from app.realtime.memory import MemoryBroker
 from containers import GatewayContainer
@@ -94,6 +95,7 @@ class Ledger:
         streams: all there were.
         owed: numbers that were accepted and are not in their stream yet, and whether their order is known.
         recent: numbers that have come since somebody cleared it.
+        deaf: user keys to which nothing is delivered, as the broker has started anew and their subscriber is not back.
     """
 
     def __init__(self, now: Callable[[], float], violate: Callable[[str], None]) -> None:
@@ -108,6 +110,7 @@ class Ledger:
         self.streams: dict[Name, Recorded] = {}
         self.owed: dict[Name, dict[int, bool]] = {}
         self.recent: set[int] = set()
+        self.deaf: set[str] = set()
 
     def stream(self, key: str, channel: str) -> Recorded:
         """A stream, that nobody may have published to yet; that of nobody, who is not connected, is empty."""
@@ -178,7 +181,7 @@ class RecordedBroker(MemoryBroker):
         """See `Broker.publish`. It is on record before any client can have it."""
         before = self.to_lose()
         result = await super().publish(key, channel, data, info=info, idempotency_key=idempotency_key, ticket=ticket)
-        if self.to_lose() != before:
+        if self.to_lose() != before or key in self.ledger.deaf:
             self.ledger.stream(key, channel).lost = True
         if not result.duplicate:
             self.ledger.append(key, channel, result.position, data)
@@ -206,12 +209,19 @@ class BreakableBroker(FaultyBroker):
     async def subscribe(self, key: str, subscriber: Subscriber) -> None:
         """See `Broker`."""
         self._living[key] = subscriber
+        await self._attach(key, subscriber)
+
+    async def _attach(self, key: str, subscriber: Subscriber) -> None:
+        broker = self.broker
         await super().subscribe(key, subscriber)
+        if self.broker is broker:  # or that has started anew meanwhile
+            self._ledger.deaf.discard(key)
 
     def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
         """See `Broker`."""
         if self._living.get(key) is subscriber:
             del self._living[key]
+            self._ledger.deaf.discard(key)
         super().unsubscribe(key, subscriber)
 
     async def settle(self, rounds: int = 1) -> None:
@@ -220,12 +230,14 @@ class BreakableBroker(FaultyBroker):
     async def restart(self) -> None:
         """Lose all streams and presences; subscribers stay, as an engine's client subscribes again by itself."""
         old, self.broker = self.broker, self._new()
+        self._ledger.deaf.update(self._living)
         await old.close()
         self._ledger.start_anew()
         self.before.pop("subscribe", None)  # it is up again
         for key, subscriber in tuple(self._living.items()):
-            if self._living.get(key) is subscriber:  # it may have left while this waited
-                await super().subscribe(key, subscriber)
+            while self._living.get(key) is subscriber and key in self._ledger.deaf:  # or it has left, or is back
+                with contextlib.suppress(BrokerError):  # then it tries again
+                    await self._attach(key, subscriber)
 
     def _new(self) -> Broker:
         settings = self._container.settings()
