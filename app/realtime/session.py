@@ -250,9 +250,15 @@ class Session:
         """Compare each live subscription with its stream; one that fell behind must recover."""
         for subscription in list(self.subscriptions.values()):
             before = subscription.offset
-            history = await self._services.broker.history(self.manager.key, subscription.channel, limit=0)
-            if subscription.is_behind(history.position, before):
-                self.lost_position(subscription)
+            top = await self._top(subscription)
+            if subscription.is_behind(top, before):
+                # What is missing may be on its way, over another connection; it is here before a second answer is.
+                await self._top(subscription)
+                if subscription.is_behind(top, before):
+                    self.lost_position(subscription)
+
+    async def _top(self, subscription: Subscription) -> Position:
+        return (await self._services.broker.history(self.manager.key, subscription.channel, limit=0)).position
 
     def _end_subscription(self, subscription: Subscription, code: UnsubscribeCode) -> None:
         self._drop(subscription)

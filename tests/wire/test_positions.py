@@ -1,0 +1,41 @@
+"""The check of positions sends nobody away for what is still on its way."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.realtime.broker import Publication
+from tests.clock import ManualClock
+from tests.gateway import build_container, serving
+from tests.wire.faulty import make_faulty
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_only_who_still_misses_something_at_a_second_look_is_sent_away(late: bool) -> None:
+    clock = ManualClock()
+    container = build_container(clock=clock, ping={"interval": 50, "timeout": 40})
+    faulty = make_faulty(container)
+    async with serving(container) as gateway, gateway.connected("alice") as alice:
+        (manager,) = container.publisher().connected("alice")
+        faulty.lose = 1
+        await container.publisher().publish_to_user("alice", "tick", 1)
+        (missed,) = (await faulty.broker.history(manager.key, "#alice")).publications
+        looks = 0
+
+        async def arrive() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 2 and late:
+                assert isinstance(missed, Publication)
+                manager.deliver(missed)
+
+        faulty.after["history"] = arrive
+        clock.advance(51)
+        await alice.ping()
+        await alice.send({})  # positions are checked when it answers
+        if late:
+            assert (await alice.push())["pub"]["offset"] == 1
+            await alice.nothing()
+        else:
+            assert await alice.closed() == (3010, "insufficient state")
+        assert looks == 2
