@@ -15,7 +15,7 @@ from benchmarks.setups import Burst, Setup, setup
 from benchmarks.table import Goal, Row, ratio
 from benchmarks.valkey import Engine, cluster, stand_alone
 
-USERS, EVENTS, AT_ONCE, REPETITIONS = 1000, 20_000, 500, 3
+USERS, EVENTS, AT_ONCE, REPETITIONS = 1000, 12_000, 500, 3
 RATE, SECONDS = 1000, 2.0
 JOINING, SETTLE_SECONDS = 10_000, 1.0
 IDLE_SECONDS = 20.0  # in which a node says all its users once: a third of broker.presence_ttl
