@@ -32,6 +32,13 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Came:
+    """The device was subscribed, at a time."""
+
+    at: float
+
+
+@dataclass(frozen=True)
 class Gap:
     """The device was told that it may have missed something: what lies behind one position and not behind another.
 
@@ -62,7 +69,7 @@ class Place:
     offset: int = 0
     recoverable: bool = False
     subscribed: bool = False
-    log: list[Seen | Gap] = field(default_factory=list)
+    log: list[Seen | Gap | Came] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     live: set[str] = field(default_factory=set)
     excused: set[str] = field(default_factory=set)
@@ -225,6 +232,7 @@ class Device:
         place = self.places[channel]
         epoch, offset = sub.get("epoch", ""), sub.get("offset", 0)
         place.subscribed = True
+        place.log.append(Came(time.monotonic()))
         if sub.get("recovered"):
             # Further than asked for, if the server knows that what lies between came live.
             if not request or epoch != request["epoch"] or offset < request["offset"]:

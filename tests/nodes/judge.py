@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.nodes.device import Device, Gap, Place, Seen
+from tests.nodes.device import Came, Device, Gap, Place, Seen
 from tests.nodes.ledger import Event, Ledger, Outcome, Stream
 
 
@@ -72,9 +72,9 @@ def _order(place: Place, events: dict[str, Event], counts: Counter[str]) -> Iter
     known: set[str] = set()
     came = 0.0
     for seen in place.log:
-        if isinstance(seen, Gap):
-            came = seen.told
-        if isinstance(seen, Gap) or seen.name in known:
+        if isinstance(seen, Came):
+            came = seen.at
+        if not isinstance(seen, Seen) or seen.name in known:
             continue
         known.add(seen.name)
         event = events.get(seen.name)
