@@ -105,19 +105,24 @@ class Truth:
         for device in self.devices.values():
             if device.client and not device.paused:
                 self._look_at(device)
-        connected = {device.client for device in self.devices.values() if device.client}
         publisher = self.container.publisher()
 
         def served() -> set[str]:
             managers = (manager for user in self.users for manager in publisher.connected(user))
             return {connection.id for manager in managers for connection in manager.connections}
 
-        # The gateway learns of a pulled plug a moment later, and a client that does not read of its end much later.
-        unread = {device.client for device in self.devices.values() if device.paused}
+        def connected() -> dict[str, Device]:
+            return {device.client: device for device in self.devices.values() if device.client}
+
+        # Either side learns a moment later that the other one ended, and a client that does not read much later.
+        unread = {client for client, device in connected().items() if device.paused}
         try:
-            await eventually(lambda: served() - unread == connected - unread)
+            await eventually(lambda: served() - unread == connected().keys() - unread)
         except TimeoutError:
-            self.violate(f"{len(served() - unread)} connections are served, and there are {len(connected - unread)}")
+            for client in connected().keys() - unread - served():
+                self.violate(f"{connected()[client]!r} is not served, and was not told so")
+            if strangers := served() - connected().keys():
+                self.violate(f"{len(strangers)} connections are served that nobody has")
         for (key, channel), owed in self.ledger.owed.items():
             if owed and not self.is_degraded(user_of(key) or ""):
                 self.violate(f"{key} {channel}: {list(owed)} were accepted, and lost")
