@@ -26,7 +26,9 @@ LEFT_OUT = frozenset({"settings", "clock", "metrics"})
 
 
 def main() -> None:
-    """Write every generated section of every page."""
+    """Write every generated section of every page, and every generated file."""
+    for name, make in FILES.items():
+        (ROOT / name).write_text(make(), encoding="utf-8")
     for (page, name), make in SECTIONS.items():
         path = ROOT / page
         begin, end = markers(name)
@@ -80,6 +82,12 @@ def proof() -> str:
     """The wiring of the container as its proof shows it."""
     made = container()
     return f"```mermaid\n{prove(made, made.probes()).as_mermaid()}```\n"
+
+
+def proof_as_dot() -> str:
+    """The same for Graphviz."""
+    made = container()
+    return prove(made, made.probes()).as_dot()
 
 
 def leaks() -> str:
@@ -214,6 +222,8 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = MappingProxyType(
         **{("docs/modes.md", part): partial(transitions, part) for part in TABLES},
     }
 )
+
+FILES: Mapping[str, Callable[[], str]] = MappingProxyType({"docs/isolation.dot": proof_as_dot})
 
 if __name__ == "__main__":
     main()

@@ -101,6 +101,11 @@ def test_generated_parts_are_up_to_date(page: str, part: str) -> None:
     assert section(ROOT / page, part) == generate.SECTIONS[page, part](), "run `make docs`"
 
 
+@pytest.mark.parametrize("name", generate.FILES)
+def test_generated_files_are_up_to_date(name: str) -> None:
+    assert (ROOT / name).read_text(encoding="utf-8") == generate.FILES[name](), "run `make docs`"
+
+
 def test_the_problems_of_the_http_api_are_those_of_the_code() -> None:
     told = set(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", prose(ROOT / "docs" / "http-api.md"), re.MULTILINE))
     assert told == set(chain.from_iterable(map(problems, (ROOT / "app").rglob("*.py"))))
