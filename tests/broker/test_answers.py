@@ -193,9 +193,9 @@ async def test_a_server_that_is_full_is_a_lost_one(engines: Engines) -> None:
 
 async def test_one_server_of_a_cluster_is_no_server_of_its_own(cluster: Cluster) -> None:
     ear = Ear()
-    async with attached(cluster.masters[0].url, ear, timeout=0.3):
+    async with attached(cluster.masters[0].url, ear, timeout=1):
         await ear.wait("lost")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
     assert ear.heard == ["lost"]
     assert ear.reasons == ["refused: MovedError"]
 

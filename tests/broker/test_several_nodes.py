@@ -101,6 +101,7 @@ async def test_a_position_is_held_while_any_node_has_a_subscriber(nodes: list[tu
     for (broker, _), inbox in zip(nodes, inboxes, strict=True):
         await broker.subscribe(ALICE, inbox)
     position = (await nodes[0][0].publish(ALICE, "news", "1")).position
+    await asyncio.gather(*(inbox.wait(1) for inbox in inboxes))
     for (broker, _), inbox in zip(nodes[:2], inboxes[:2], strict=True):
         broker.unsubscribe(ALICE, inbox)
     assert (await nodes[2][0].history(ALICE, "news", limit=0)).position == position

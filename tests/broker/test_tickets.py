@@ -67,7 +67,7 @@ async def test_who_publishes_while_the_broker_comes_back_is_told_what_is_uncerta
     async with line_to(stand_alone.port) as line:
         line.cut()
         listener = Flush(line)
-        broker = redis_broker(f"redis://127.0.0.1:{line.port}", timeout=0.4, check_interval=0.1)
+        broker = redis_broker(f"redis://127.0.0.1:{line.port}", timeout=1, check_interval=0.1)
         listener.broker = broker
         await broker.start(listener)
         try:

@@ -8,9 +8,9 @@ import itertools
 import logging
 import secrets
 import time
+from collections.abc import Callable, Set
 
 from app.realtime.broker import (
-    BrokerError,
     BrokerListener,
     BrokerUnavailable,
     History,
@@ -28,6 +28,7 @@ from app.realtime.redis.nodes import Nodes
 from app.realtime.redis.scripts import RedisOptions, Scripts
 from app.realtime.redis.servers import Servers
 from app.realtime.redis.statistics import Statistics
+from app.realtime.redis.supervisor import Supervisor
 from app.realtime.redis.unheard import Ahead, Unheard
 
 logger = logging.getLogger(__name__)
@@ -70,46 +71,29 @@ class RedisBroker:
         self._unheard = Unheard(options.pending)
         self._holdings = Holdings(self._scripts, options)
         self._nodes = Nodes(self._scripts, self._node)
+        self._supervisor = Supervisor(self, self._holdings, options, self.statistics)
         self._listener: BrokerListener | None = None
-        self._attachment: Attachment | None = None
-        self._reason = "not connected yet"
-        self._lost_at = 0.0
         self._closed = False
-        self._trouble = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listener: BrokerListener | None = None) -> None:
         """See `Broker.start`. A server that cannot be reached is a lost one; it is tried again until it can."""
         self._listener = listener
-        loop = asyncio.get_running_loop()
-        if not await self._try_to_attach():
-            self.statistics.lost()
-            self._trouble.set()
-        self._tasks = [loop.create_task(self._supervise()), loop.create_task(self._holdings.refresh(self._lanes))]
+        await self._supervisor.start(listener)
 
     async def close(self) -> None:
         """See `Broker.close`."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-        attachment, self._attachment = self._attachment, None
-        self._reason = "the broker is closed"
         self._subscribers.clear()
-        if attachment is not None:
-            await attachment.settle()
-            attachment.close(self._reason)
-            await attachment.disconnect()
+        await self._supervisor.stop("the broker is closed")
         await self._servers.close()
 
     def healthy(self) -> bool:
         """See `Broker.healthy`."""
-        return self._attachment is not None
+        return self._supervisor.attachment is not None
 
     def waiting(self) -> int:
         """Commands that have no answer yet."""
-        return 0 if self._attachment is None else self._attachment.waiting()
+        return 0 if self._supervisor.attachment is None else self._supervisor.attachment.waiting()
 
     async def publish(
         self,
@@ -125,7 +109,7 @@ class RedisBroker:
         base = self._scripts.base(key)
         again, ticket = bool(ticket), ticket or f"{self._node}-{next(self._numbers)}"
         head = f'{{"data":{data},"info":{info},"offset":' if info else f'{{"data":{data},"offset":'
-        attachment = self._lanes()
+        attachment = self._supervisor.attached()
         lane, _ = attachment.lane(base)
         command = self._scripts.publish(
             base, lane.lineage, channel, head, ticket, again=again, idempotency_key=idempotency_key or ""
@@ -145,7 +129,7 @@ class RedisBroker:
             raise StreamLimitExceeded(self._options.max_streams_per_user)
         if kind == TOO_LATE:
             # The server saw it after this node had given it up, or their clocks went apart: it is not in the stream.
-            self._lose(reason := "the server was too late")
+            self._supervisor.lose(reason := "the server was too late")
             raise BrokerUnavailable(reason)
         if kind == DUPLICATE:
             return Published(epoch.decode(), offset, 0, duplicate=True)
@@ -155,7 +139,7 @@ class RedisBroker:
         if heard is None:
             position = Position(offset, epoch.decode())
             self._unheard.add(ticket, Ahead(base.encode(), key, channel, head, position))
-            if attachment is not self._attachment:  # it was lost in this very moment
+            if attachment is not self._supervisor.attachment:  # it was lost in this very moment
                 self._deliver_ahead()
         return Published(epoch.decode(), offset, held[1].subscribed(channel))
 
@@ -164,7 +148,7 @@ class RedisBroker:
     ) -> History:
         """See `Broker.history`."""
         base = self._scripts.base(key)
-        lane, _ = self._lanes().lane(base)
+        lane, _ = self._supervisor.attached().lane(base)
         offset, epoch = (-1, "") if since is None else (since.offset, since.epoch)
         command = self._scripts.history(
             base, lane.lineage, channel, offset=offset, epoch=epoch, limit=limit, reverse=reverse
@@ -189,12 +173,12 @@ class RedisBroker:
         base = self._scripts.base(key)
         before = self._subscribers.get(base.encode())
         self._subscribers[base.encode()] = key, subscriber
-        attachment = self._attachment
+        if before is None:
+            self._holdings.hold(base)
+        attachment = self._supervisor.attachment
         if attachment is None:
             subscriber.interrupt()
             return
-        if before is None:
-            self._holdings.hold(base)
         with contextlib.suppress(BrokerUnavailable):  # then it is lost, and this subscriber interrupted, too
             lane, _ = attachment.lane(base)
             lane.post(self._scripts.hold(base, self._holdings.SHARE))
@@ -202,7 +186,7 @@ class RedisBroker:
                 # Also when it is subscribed already: a subscription that is on its way must have arrived.
                 await attachment.link(base).subscribe([base])
             except TimeoutError:
-                self._lose("a subscription was not confirmed")
+                self._supervisor.lose("a subscription was not confirmed")
 
     def unsubscribe(self, key: str, subscriber: Subscriber) -> None:
         """See `Broker.unsubscribe`."""
@@ -211,10 +195,10 @@ class RedisBroker:
             return
         del self._subscribers[base.encode()]
         self._holdings.let_go(base)
-        if self._attachment is not None:
-            with contextlib.suppress(BrokerUnavailable):
-                self._attachment.lane(base)[0].post(self._scripts.hold(base, 1))
-                self._attachment.link(base).unsubscribe(base)
+        with contextlib.suppress(BrokerUnavailable):
+            attachment = self._supervisor.attached()
+            attachment.lane(base)[0].post(self._scripts.hold(base, 1))
+            attachment.link(base).unsubscribe(base)
 
     def notify(self, key: str, channel: str, push: str) -> None:
         """See `Broker.notify`. While a server is lost, nobody hears of it."""
@@ -226,8 +210,8 @@ class RedisBroker:
         self._require_open()
         base = self._scripts.base(key)
         self._holdings.enter(base, channel, client, info)
-        if self._attachment is not None:
-            await self._attachment.lane(base)[0].submit(self._scripts.present(base, channel, client, info))
+        if (attachment := self._supervisor.attachment) is not None:
+            await attachment.lane(base)[0].submit(self._scripts.present(base, channel, client, info))
 
     def remove_presence(self, key: str, channel: str, client: str) -> None:
         """See `Broker.remove_presence`."""
@@ -238,13 +222,13 @@ class RedisBroker:
     async def presence(self, key: str, channel: str) -> dict[str, str]:
         """See `Broker.presence`."""
         base = self._scripts.base(key)
-        found = await self._lanes().lane(base)[0].submit(self._scripts.presence(base, channel))
+        found = await self._supervisor.attached().lane(base)[0].submit(self._scripts.presence(base, channel))
         return {client.decode(): info.decode() for client, info in zip(found[::2], found[1::2], strict=True)}
 
     async def streams(self, key: str) -> tuple[StreamInfo, ...]:
         """See `Broker.streams`."""
         base = self._scripts.base(key)
-        lane, _ = self._lanes().lane(base)
+        lane, _ = self._supervisor.attached().lane(base)
         found = await lane.submit(self._scripts.streams(base, lane.lineage))
         channels = [channel.decode() for channel in found[::3]]
         lengths = await asyncio.gather(*(lane.submit(self._scripts.length(base, channel)) for channel in channels))
@@ -255,25 +239,41 @@ class RedisBroker:
 
     async def broadcast(self, message: str) -> None:
         """See `Broker.broadcast`."""
-        await self._nodes.broadcast(self._lanes(), message)
+        await self._nodes.broadcast(self._supervisor.attached(), message)
 
     async def store(self, name: str, value: str | None) -> None:
         """See `Broker.store`."""
-        await self._nodes.store(self._lanes(), name, value)
+        await self._nodes.store(self._supervisor.attached(), name, value)
 
     async def stored(self) -> dict[str, str]:
         """See `Broker.stored`."""
-        return await self._nodes.stored(self._lanes())
+        return await self._nodes.stored(self._supervisor.attached())
 
-    def _lanes(self) -> Attachment:
-        if self._attachment is None:
-            raise BrokerUnavailable(self._reason)
-        return self._attachment
+    def attachment(self, failed: Callable[[str], None]) -> Attachment:
+        """See `Attached`."""
+        return Attachment(
+            self._servers, self._scripts, self._options, node=self._node, receive=self._receive, failed=failed
+        )
+
+    def channels(self) -> Set[bytes]:
+        """See `Attached`."""
+        return {self._nodes.channel, *self._subscribers}
+
+    async def check(self, attachment: Attachment) -> None:
+        """See `Attached`."""
+        earlier = self._unheard.tickets()
+        self.statistics.echo_seconds = await attachment.check()
+        self._unheard.forget(earlier)
+
+    def interrupt(self) -> None:
+        """See `Attached`."""
+        for _, subscriber in self._subscribers.values():
+            subscriber.interrupt()
+        self._deliver_ahead()
 
     def _post(self, base: str, command: list[object]) -> None:
-        if self._attachment is not None:
-            with contextlib.suppress(BrokerUnavailable):
-                self._attachment.lane(base)[0].post(command)
+        with contextlib.suppress(BrokerUnavailable):
+            self._supervisor.attached().lane(base)[0].post(command)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -308,115 +308,6 @@ class RedisBroker:
             self._unheard.heard(mine)
         text = rest[int(length) :]
         subscriber.deliver(Publication(key, rest[: int(length)].decode(), offset, known, text.decode(), len(text)))
-
-    async def _attach(self) -> None:
-        attachment = Attachment(
-            self._servers,
-            self._scripts,
-            self._options,
-            node=self._node,
-            receive=self._receive,
-            failed=self._lose,
-        )
-        try:
-            subscribed = {self._nodes.channel, *self._subscribers}
-            await attachment.open(channel.decode() for channel in subscribed)
-            self.statistics.echo_seconds = await attachment.check()
-            added = self._subscribers.keys() - subscribed
-            for channel in subscribed - self._subscribers.keys() - {self._nodes.channel}:
-                attachment.link(channel.decode()).unsubscribe(channel.decode())
-            # Who comes from here on subscribes itself; to wait until nobody comes any more could take for ever.
-            self._attachment = attachment
-            await attachment.subscribe(channel.decode() for channel in added)
-        except BaseException:
-            self._lose(reason := "not all of it could be reached")
-            attachment.close(reason)
-            await attachment.disconnect()
-            raise
-        self.statistics.reached()
-
-    async def _try_to_attach(self) -> bool:
-        try:
-            await self._attach()
-        except BrokerError as error:
-            self._reason = error.reason
-        except Exception as error:  # noqa: BLE001 - whatever a server or a library does, it is tried again
-            self._reason = f"{type(error).__name__}: no connection"
-        return self._attachment is not None
-
-    async def _supervise(self) -> None:
-        restoring: asyncio.Task[None] | None = None
-        try:
-            while True:
-                if self._attachment is None:
-                    if restoring is not None:
-                        # What it waits for has failed already, and tells it whether a publish may have arrived.
-                        await asyncio.sleep(0)
-                        restoring.cancel()
-                    await self._reach()
-                    restoring = asyncio.create_task(self._restore())
-                await self._watch()
-        finally:
-            if restoring is not None:
-                restoring.cancel()
-                await asyncio.gather(restoring, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        """Until the next check is due, or something is lost."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._options.check_interval):
-                await self._trouble.wait()
-        if self._attachment is not None:
-            earlier = self._unheard.tickets()
-            try:
-                self.statistics.echo_seconds = await self._attachment.check()
-                self._unheard.forget(earlier)
-            except TimeoutError:
-                self._lose("no echo")
-            except BrokerError as error:
-                self._lose(error.reason)
-
-    async def _reach(self) -> None:
-        """Try until all servers are reached."""
-        if self._listener is not None:
-            try:
-                await self._listener.broker_lost(self._reason)
-            except Exception as error:  # noqa: BLE001 - it must not keep this node from coming back
-                logger.error("the listener of the broker failed: %s", type(error).__name__)
-        while self._attachment is None:
-            self._trouble.clear()
-            # By then a server has carried out, or will refuse, whatever was on its way when it was lost.
-            await asyncio.sleep(self._lost_at + self._options.timeout - asyncio.get_running_loop().time())
-            if not await self._try_to_attach():
-                await asyncio.sleep(self._options.check_interval)
-
-    async def _restore(self) -> None:
-        while (attachment := self._attachment) is not None:
-            try:
-                await self._holdings.say(attachment)
-                if self._listener is not None:
-                    await self._listener.broker_restored()
-                return
-            except Exception as error:  # noqa: BLE001 - connections would wait for ever for what they missed
-                if self._attachment is not attachment:
-                    return  # lost again; there will be another time
-                reason = error.reason if isinstance(error, BrokerError) else type(error).__name__
-                logger.error("not all could be brought up to date, trying again: %s", reason)
-                await asyncio.sleep(self._options.check_interval)
-
-    def _lose(self, reason: str) -> None:
-        """Everything that this node knew of is interrupted, before anybody can act on what it hears next."""
-        attachment, self._attachment = self._attachment, None
-        if attachment is None:
-            return
-        self._reason = reason
-        self._lost_at = asyncio.get_running_loop().time()
-        self.statistics.lost()
-        for _, subscriber in self._subscribers.values():
-            subscriber.interrupt()
-        self._deliver_ahead()
-        attachment.close(reason)
-        self._trouble.set()
 
     def _deliver_ahead(self) -> None:
         """What was published here and acknowledged goes out before what will now be delivered live."""
