@@ -387,16 +387,3 @@ def test_what_goes_out_ahead_waits_for_a_position_that_is_being_read(
     deliver(one, 0, text="3")
     one.go_live(position)
     assert outlet.pushed == pushed
-
-
-@pytest.mark.parametrize(("position", "pushed"), [(Position(1, EPOCH), ["2 live", "3"]), (None, ["3"])])
-def test_what_goes_out_ahead_waits_for_a_position_that_is_being_read(
-    position: Position | None, pushed: list[str]
-) -> None:
-    one, outlet = subscription()
-    deliver(one, 2)
-    one.interrupt()
-    ahead(one, 1, 2)
-    deliver(one, 0, text="3")
-    one.go_live(position)
-    assert outlet.pushed == pushed
