@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator
 
 from tests.ports import free_port
 
-
 BEGIN = 4096
 """Bytes of what is sent over a connection by which it is known."""
 
