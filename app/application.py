@@ -69,7 +69,8 @@ class Gateway:
         finally:
             try:
                 await control.drain(0)
-                await control.flush()
+                # Half of what draining leaves of the grace period: connections and the server want some of it, too.
+                await control.flush(max(0, settings.shutdown.grace_seconds - settings.shutdown.drain_seconds) / 2)
             finally:
                 await broker.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from app.realtime.broker import Broker, BrokerError, StreamInfo
+from app.realtime.broker import Broker, BrokerError, BrokerUnavailable, StreamInfo
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.identity import IdentityError, UserContext
 from app.realtime.lifecycle import LifecycleLog
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # While it works through many managers, the event loop gets a turn after so many.
 BATCH = 200
+FLUSH_AGAIN_SECONDS = 0.1
 
 
 class UserReport(msgspec.Struct, frozen=True):
@@ -255,12 +256,25 @@ class Control:
                 await asyncio.sleep(seconds * BATCH / len(managers))
         return ended
 
-    async def flush(self) -> None:
-        """Publish everything that waits, whatever the modes say: the gateway stops. What cannot go out is counted."""
+    async def flush(self, seconds: float) -> None:
+        """Publish everything that waits, whatever the modes say: the gateway stops, and what is left goes with it.
+
+        Args:
+            seconds: for which a broker that cannot be reached is waited for.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while not await self._flushed():
+                    await asyncio.sleep(FLUSH_AGAIN_SECONDS)
+        except (TimeoutError, BrokerError):
+            logger.error("publishes were lost that waited for the broker")
+
+    async def _flushed(self) -> bool:
         try:
             await self._publisher.flush_all(whatever_the_mode=True)
-        except BrokerError as error:
-            logger.error("publishes were lost that waited for the broker: %s", error.reason)
+        except BrokerUnavailable:
+            return False
+        return True
 
     def _apply(self, manager: UserManager) -> bool:
         try:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.realtime.broker import BrokerError
+from app.realtime.broker import BrokerError, BrokerUnavailable
 from app.realtime.identity import UserContext
 from app.realtime.modes import ModeKind
 from app.realtime.publisher import Refused
@@ -282,10 +282,40 @@ async def test_a_stop_waits_for_a_flush_that_runs(container: GatewayContainer) -
     faulty.before["publish"] = gate
     flushing = asyncio.create_task(container.control().set_mode(None))
     await gate.reached.wait()
-    stopping = asyncio.create_task(container.control().flush())
+    stopping = asyncio.create_task(container.control().flush(5))
     await asyncio.sleep(0.05)
     assert not stopping.done()
     gate.opened.set()
     await asyncio.gather(flushing, stopping)
     assert container.backlog().size == 0
     assert await kept(container) == [1, 2]
+
+
+async def test_a_stop_waits_for_a_broker_that_comes_back(container: GatewayContainer) -> None:
+    faulty, gate = make_faulty(container), Gate(lambda: BrokerUnavailable("unplugged"))
+    await container.control().set_mode(ModeKind.DEGRADED)
+    await publish(container, 1, 2)
+    faulty.before["publish"] = gate
+    gate.opened.set()
+    stopping = asyncio.create_task(container.control().flush(5))
+    await gate.reached.wait()
+    await asyncio.sleep(0.15)
+    assert not stopping.done()
+    del faulty.before["publish"]
+    await stopping
+    await container.control().set_mode(None)
+    assert await kept(container) == [1, 2]
+
+
+async def test_a_stop_gives_up_what_waits_for_a_broker_that_stays_away(
+    container: GatewayContainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty, gate = make_faulty(container), Gate(lambda: BrokerUnavailable("unplugged"))
+    await container.control().set_mode(ModeKind.DEGRADED)
+    await publish(container, 1)
+    faulty.before["publish"] = gate
+    gate.opened.set()
+    await container.control().flush(0.15)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "publishes were lost that waited for the broker"
+    ]
