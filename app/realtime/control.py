@@ -264,7 +264,7 @@ class Control:
         """
         try:
             async with asyncio.timeout(seconds):
-                while not await self._flushed():
+                while not await self._flushed():  # noqa: ASYNC110 - there is no event to wait for
                     await asyncio.sleep(FLUSH_AGAIN_SECONDS)
         except (TimeoutError, BrokerError):
             logger.error("publishes were lost that waited for the broker")
