@@ -7,7 +7,7 @@ NODE := tests/node
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-others lint format types bench soak-isolation soak-nodes docs lock clean
+.PHONY: help run test test-all test-nodes test-others lint format types bench soak-isolation soak-nodes docs lock clean
 
 help: ## List the verbs
 	@echo "make VERB"
@@ -18,8 +18,11 @@ run: export BULKHEAD_PROFILE ?= development
 run: $(VENV)/.runtime ## Serve, in the development profile unless BULKHEAD_PROFILE says otherwise
 	@exec $(BIN)/bulkhead serve
 
-test: $(VENV)/.dev node-modules ## Run all tests with coverage; ARGS="-k name tests/folder" runs some, without coverage
-	$(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),--cov --cov-report=term)
+test: $(VENV)/.dev node-modules ## Run the tests with coverage; ARGS="-k name tests/folder" runs some, without coverage
+	$(BIN)/python -m pytest $(PARALLEL) $(or $(ARGS),-m "not nodes" --cov --cov-report=term)
+
+test-nodes: $(VENV)/.dev ## Run the tests that take nodes, workers and servers down
+	$(BIN)/python -m pytest $(PARALLEL) -m nodes $(ARGS)
 
 test-all: ## Run all tests on each of Python 3.11, 3.12 and 3.13 that this machine has
 	@set -e; .ci/pythons | while read -r version python; do \
@@ -30,7 +33,7 @@ test-others: ## Run the fast part of the tests on each supported Python other th
 	@set -e; own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true); \
 	.ci/pythons | while read -r version python; do \
 	    [ "$$version" != "$$own" ] || continue; \
-	    $(MAKE) test VENV=.venv-$$version PYTHON=$$python ARGS='-m "not slow and not browser"' </dev/null; \
+	    $(MAKE) test VENV=.venv-$$version PYTHON=$$python ARGS='-m "not slow and not browser and not nodes"' </dev/null; \
 	done
 
 lint: $(VENV)/.dev ## Check style and common defects

@@ -25,7 +25,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nodes
 @pytest.mark.timeout(240)
 def test_a_quick_run_measures_every_comparison_and_writes_the_page(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
@@ -71,7 +71,7 @@ def test_a_page_without_marks_for_a_table_is_refused_and_left_as_it_was(tmp_path
     assert page.read_text(encoding="utf-8") == "nothing"
 
 
-@pytest.mark.slow
+@pytest.mark.nodes
 @pytest.mark.timeout(120)
 def test_a_rolling_restart_under_load_loses_nothing_and_repeats_nothing() -> None:
     ran = bench("--strict", "rolling", "--users", "200")

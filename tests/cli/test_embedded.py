@@ -20,6 +20,8 @@ from redis import OutOfMemoryError, Redis
 from app import embedded
 from app.embedded import EmbeddedEngine, EngineError
 
+pytestmark = pytest.mark.nodes
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -34,7 +34,7 @@ SECRET = "development-hmac-secret-not-for-production"
 API_KEY = "development-api-key-not-for-production"
 SECONDS = 40.0  # three processes start on what may be a busy machine
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.nodes, pytest.mark.timeout(120)]
 
 
 @dataclass(frozen=True)

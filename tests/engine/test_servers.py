@@ -10,6 +10,8 @@ from tests.engine.cluster import Cluster
 from tests.engine.fixtures import Engines
 from tests.engine.server import StandAlone
 
+pytestmark = pytest.mark.nodes
+
 
 def test_a_shared_server_is_empty_at_the_start_of_each_test(stand_alone: StandAlone) -> None:
     assert stand_alone.call("DBSIZE") == 0

@@ -17,6 +17,8 @@ from tests.isolation.actions import Action
 from tests.isolation.model import world
 from tests.isolation.soak import soak
 
+pytestmark = pytest.mark.nodes
+
 
 @pytest.mark.timeout(60)
 async def test_the_end_and_the_restart_of_the_engine_give_nobody_what_is_anothers(engines: Engines) -> None:

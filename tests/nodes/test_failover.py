@@ -15,6 +15,8 @@ from tests.nodes.ledger import Owner
 from tests.nodes.node import LocalNode
 from tests.nodes.world import World, world
 
+pytestmark = pytest.mark.nodes
+
 ALICE = "{bulkhead:user:alice}"
 """What the slot of her keys is computed from."""
 

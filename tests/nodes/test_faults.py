@@ -10,6 +10,8 @@ from tests.engine.fixtures import Engines
 from tests.nodes.options import TIMEOUT
 from tests.nodes.scene import scene
 
+pytestmark = pytest.mark.nodes
+
 SHORT, LONG = TIMEOUT / 2, TIMEOUT * 2
 
 

@@ -17,6 +17,8 @@ from tests.engine.fixtures import Engines
 from tests.nodes.interleaving import mishap, pairs
 from tests.nodes.scene import scene
 
+pytestmark = pytest.mark.nodes
+
 SECONDS = 8
 
 

@@ -14,6 +14,8 @@ from tests.nodes.device import Device
 from tests.nodes.scene import scene
 from tests.nodes.world import until
 
+pytestmark = pytest.mark.nodes
+
 
 async def is_alone(gateway: RunningGateway, device: Device, before: str) -> bool:
     """Whether a device is present as the client that it is, and no more as the one that it was before."""

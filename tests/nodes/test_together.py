@@ -10,12 +10,15 @@ from functools import partial
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.engine.fixtures import Engines
 from tests.engine.server import Node, StandAlone
 from tests.gateway import RunningGateway, build_container, eventually, serving, token
 from tests.nodes.options import settings
 from tests.nodes.world import until
+
+pytestmark = pytest.mark.nodes
 
 
 @asynccontextmanager

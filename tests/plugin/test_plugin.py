@@ -127,7 +127,7 @@ async def test_served(served):
 
 async def test_leak_while_served(served):
     first, second = served.manager.instances()
-    next(iter(first.connections)).cache = next(iter(second.connections))
+    next(iter(first.connections)).info = next(iter(second.connections))
 """
 
 UNUSED = """
@@ -188,7 +188,7 @@ def test_the_setting_audits_after_each_test_what_its_fixtures_hold(project: pyte
     result.stdout.fnmatch_lines_random(
         [
             "user:alice: UserManager.record and user:bob: UserManager.record.events* are one *LifecycleRecord",
-            "user:*: UserManager._connections.*.cache and user:*: UserManager._connections.* are one *Session",
+            "user:*: UserManager._connections.*.info and user:*: UserManager._connections.* are one *Session",
             "FAILED*::test_leak*",
             "E *assert not 'its own failure'",
             "FAILED*::test_leak_while_served*",

@@ -8,12 +8,13 @@ from app.realtime.broker import Publication
 from tests.clock import ManualClock
 from tests.gateway import build_container, serving
 from tests.wire.faulty import make_faulty
+from tests.wire.pings import first_ping
 
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_only_who_still_misses_something_at_a_second_look_is_sent_away(late: bool) -> None:
     clock = ManualClock()
-    container = build_container(clock=clock, ping={"interval": 50, "timeout": 40})
+    container = build_container(clock=clock, channels={"position_check": 0.5})
     faulty = make_faulty(container)
     async with serving(container) as gateway, gateway.connected("alice") as alice:
         (manager,) = container.publisher().connected("alice")
@@ -30,8 +31,7 @@ async def test_only_who_still_misses_something_at_a_second_look_is_sent_away(lat
                 manager.deliver(missed)
 
         faulty.after["history"] = arrive
-        clock.advance(51)
-        await alice.ping()
+        await first_ping(clock, alice)
         await alice.send({})  # positions are checked when it answers
         if late:
             assert (await alice.push())["pub"]["offset"] == 1
