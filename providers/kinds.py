@@ -72,7 +72,7 @@ class Kind(NamedTuple):
         read: gives what an object refers to.
         weak: an object refers weakly to what `readers.target` gives.
         known: False for a foreign type that hides what its objects refer to.
-        empty: an object without attributes is not mutable: nothing in its class would give it any.
+        empty: an object without attributes is not mutable, unless its class would give it any.
     """
 
     mutable: bool
@@ -83,7 +83,8 @@ class Kind(NamedTuple):
 
     def of(self, value: object) -> Kind:
         """The kind of one object of the type."""
-        return EMPTY if self.empty and all(part is type(value) for part in gc.get_referents(value)) else self
+        is_empty = self.empty and all(part is type(value) for part in gc.get_referents(value))
+        return EMPTY if is_empty and not assigns_attributes(type(value)) else self
 
 
 EMPTY = Kind(False)
@@ -190,16 +191,16 @@ def _has_attributes(type_: type) -> bool:
 
 
 def _is_bare(type_: type) -> bool:
-    """Tell whether objects of a type have nothing but attributes, and their class assigns none."""
-    room = object.__basicsize__ + 2 * struct.calcsize("P")  # for the namespace and for weak references
-    if type_.__basicsize__ > room or type_.__itemsize__ or readers.slots(type_):
-        return False
-    functions = (value for class_ in type_.__mro__ for value in vars(class_).values())
-    return not any(
-        bytecode.stores_on_first_argument(value.__code__)
-        for value in functions
-        if isinstance(value, types.FunctionType)
-    )
+    """Tell whether objects of a type have nothing but a namespace and weak references."""
+    room = object.__basicsize__ + 2 * struct.calcsize("P")
+    return type_.__basicsize__ <= room and not type_.__itemsize__ and not readers.slots(type_)
+
+
+def assigns_attributes(type_: type) -> bool:
+    """Tell whether a method of a type gives its objects attributes. It reads bytecode, so it is asked for few types."""
+    values = (value for class_ in type_.__mro__ for value in vars(class_).values())
+    codes = (value.__code__ for value in values if isinstance(value, types.FunctionType))
+    return any(map(bytecode.stores_on_first_argument, codes))
 
 
 def is_stateless_descriptor(type_: type) -> bool:

@@ -14,7 +14,7 @@ from dependency_injector.providers import Provider, is_provider
 
 from providers.errors import describe
 from providers.fresh import Fresh
-from providers.kinds import classify
+from providers.kinds import assigns_attributes, classify
 from providers.per_key import PerKey
 from providers.shared import Shared
 
@@ -192,9 +192,13 @@ class Judge:
 
 def one_object_opinion(provides: object) -> Opinion:
     """Judge a provider that gives one object to all."""
-    instances = classify(provides) if isinstance(provides, type) else None
-    may_be_immutable = instances is None or not instances.mutable or instances.empty
+    may_be_immutable = not isinstance(provides, type) or _may_be_immutable(provides)
     return Opinion(Verdict.LEAK, f"one object for all keys; {REMEDY}", ask=may_be_immutable)
+
+
+def _may_be_immutable(type_: type) -> bool:
+    kind = classify(type_)
+    return kind is None or not kind.mutable or (kind.empty and not assigns_attributes(type_))
 
 
 def option_opinion(provider: Provider[Any]) -> Opinion:
