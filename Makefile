@@ -3,8 +3,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 NODE := tests/node
-# Files of tests run side by side. At most four: each process starts servers, and one a browser.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile
+# Files of tests run side by side, on few cores, too: many wait for time to pass. Each process starts servers of its own.
+PARALLEL ?= -n 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-nodes test-others lint format types bench soak-isolation soak-nodes docs lock clean

@@ -45,10 +45,13 @@ def engine(folder: Path) -> Iterator[EmbeddedEngine]:
 
 
 def process_of(engine: EmbeddedEngine) -> psutil.Process:
-    """Other tests of this process may have servers, too; this one tells its address in its title."""
+    """Other tests of this process may have servers, too; this one tells its address, as soon as it has come so far."""
     address = engine.url.removeprefix("unix://")
-    [found] = [each for each in psutil.Process().children() if address in " ".join(each.cmdline())]
-    return found
+    while True:
+        for each in psutil.Process().children():
+            if each.status() != psutil.STATUS_ZOMBIE and address in " ".join(each.cmdline()):
+                return each
+        time.sleep(0.01)
 
 
 def test_it_listens_on_a_socket_of_this_user_and_on_no_port(engine: EmbeddedEngine, folder: Path) -> None:
