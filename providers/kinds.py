@@ -72,7 +72,7 @@ class Kind(NamedTuple):
         read: gives what an object refers to.
         weak: an object refers weakly to what `readers.target` gives.
         known: False for a foreign type that hides what its objects refer to.
-        empty: an object without attributes is not mutable, unless its class would give it any.
+        empty: an object without attributes is not mutable, unless its class `assigns_attributes`.
     """
 
     mutable: bool
@@ -80,11 +80,6 @@ class Kind(NamedTuple):
     weak: bool = False
     known: bool = True
     empty: bool = False
-
-    def of(self, value: object) -> Kind:
-        """The kind of one object of the type."""
-        is_empty = self.empty and all(part is type(value) for part in gc.get_referents(value))
-        return EMPTY if is_empty and not assigns_attributes(type(value)) else self
 
 
 EMPTY = Kind(False)
@@ -197,7 +192,7 @@ def _is_bare(type_: type) -> bool:
 
 
 def assigns_attributes(type_: type) -> bool:
-    """Tell whether a method of a type gives its objects attributes. It reads bytecode, so it is asked for few types."""
+    """Tell whether a method of a type gives its objects attributes. It reads bytecode: ask for few types."""
     values = (value for class_ in type_.__mro__ for value in vars(class_).values())
     codes = (value.__code__ for value in values if isinstance(value, types.FunctionType))
     return any(map(bytecode.stores_on_first_argument, codes))

@@ -19,7 +19,7 @@ from typing import Any
 
 from . import labels, readers
 from .errors import describe
-from .kinds import Kind, classify
+from .kinds import EMPTY, Kind, assigns_attributes, classify
 
 
 class Reached:
@@ -68,6 +68,7 @@ class Kinds(dict[type, Kind | None]):
         self.atoms: set[type] = set()
         self.plain: set[type] = set()
         self.unread: set[str] = set()
+        self._of_empty: dict[type, Kind] = {}
 
     def __missing__(self, type_: type) -> Kind | None:
         kind = self[type_] = classify(type_, self._stop)
@@ -78,6 +79,16 @@ class Kinds(dict[type, Kind | None]):
         if kind is not None and not kind.known:
             self.unread.add(describe(type_))
         return kind
+
+    def of(self, value: object) -> Kind | None:
+        """The kind of an object, which may be another one while it has no attributes."""
+        type_ = type(value)
+        kind = self[type_]
+        if kind is None or not kind.empty or any(part is not type_ for part in gc.get_referents(value)):
+            return kind
+        if type_ not in self._of_empty:
+            self._of_empty[type_] = kind if assigns_attributes(type_) else EMPTY
+        return self._of_empty[type_]
 
 
 class Reader:
@@ -111,10 +122,7 @@ class Reader:
 
     def kind(self, value: object) -> Kind | None:
         """The kind of an object; None for one that is skipped: an atom, behind a stop, or shared."""
-        kind = self.kinds[type(value)]
-        if kind is None or id(value) in self.skipped:
-            return None
-        return kind.of(value)
+        return None if id(value) in self.skipped else self.kinds.of(value)
 
     def read(self, values: Iterable[object]) -> list[object]:
         """Everything that some objects refer to, in no order; those of one kind are read at once."""
