@@ -37,7 +37,7 @@ async def test_more_than_may_wait_is_refused_and_what_waits_is_carried_out(valke
 
 async def test_thousands_who_come_at_once_do_not_look_like_a_lost_server(valkey_url: str) -> None:
     ear, inbox = Ear(), Inbox()
-    async with attached(valkey_url, ear, timeout=1, pending=100) as broker:
+    async with attached(valkey_url, ear, timeout=10, pending=100) as broker:
         await asyncio.gather(*(broker.subscribe(f"user:{number}", inbox) for number in range(3000)))
         await eventually(lambda: broker.waiting() == 0)
         for number in (0, 1500, 2999):

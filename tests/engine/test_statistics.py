@@ -46,7 +46,7 @@ async def test_a_node_decodes_what_is_for_its_own_users_and_nothing_else(stand_a
             assert await metric(node, "strays_total") == 0
             assert 0 < await metric(node, "echo_seconds") < 1
             async with asyncio.timeout(10):
-                while await metric(node, "waiting"):  # a check may be on its way just now
+                while await metric(node, "waiting"):  # noqa: ASYNC110 - a check may be on its way
                     await asyncio.sleep(0.01)
 
 
