@@ -247,11 +247,12 @@ class World(Truth):
 
 
 @asynccontextmanager
-async def world(users: int, devices: int, engine: str = "") -> AsyncIterator[World]:
+async def world(users: int, devices: int, engine: str = "", timeout: float = 0.5) -> AsyncIterator[World]:
     """A world; in the end everybody gets what is theirs once more, and then nothing of them is left.
 
     Args:
         users, devices, engine: see `Truth`.
+        timeout: seconds that the engine has for an answer, or it is lost.
     """
     clock = ManualClock()
     container = build_container(
@@ -259,7 +260,7 @@ async def world(users: int, devices: int, engine: str = "") -> AsyncIterator[Wor
         ping={"interval": PING_INTERVAL, "timeout": PING_TIMEOUT},
         history={"size": HISTORY, "ttl": TTL},
         limits={"queue_bytes": 64 * 1024, "commands_per_second": 1e6, "command_burst": 10**6},
-        broker={"max_bytes": 2**30, "timeout": 0.5, "check_interval": 0.2},
+        broker={"max_bytes": 2**30, "timeout": timeout, "check_interval": 0.2},
         lifecycle={"events": 1000},
     )
     made = World(container, clock, users, devices, engine)

@@ -38,7 +38,9 @@ class GatewayMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        self.world: World = self.runner.run(self.stack.enter_async_context(world(USERS, DEVICES, self.engine)))
+        # No rule lets the engine be lost, so on a slow machine it must not look as if it were.
+        made = world(USERS, DEVICES, self.engine, timeout=10)
+        self.world: World = self.runner.run(self.stack.enter_async_context(made))
         self.run(self.world.together([Action("connect", place) for place in self.world.devices]))
 
     def run(self, happening: Coroutine[Any, Any, None]) -> None:
