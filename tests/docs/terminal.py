@@ -16,7 +16,6 @@ from tests.docs.pages import ROOT, Block
 from tests.ports import free_port
 
 PATIENCE = 20.0  # seconds for a command, a start, or lines to appear
-WEBSOCKET = 'globalThis.WebSocket ??= require("ws");\n'  # what browsers have, and Node.js before 22 lacks
 
 
 class Terminal:
@@ -37,8 +36,6 @@ class Terminal:
         (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
         if node_modules is not None:
             (folder / "node_modules").symlink_to(node_modules)
-            (folder / "websocket.cjs").write_text(WEBSOCKET)
-            self._environment["NODE_OPTIONS"] = f"--require {folder / 'websocket.cjs'}"
         self._start("bulkhead serve --profile development --port 8000")
 
     def follow(self, block: Block) -> None:
