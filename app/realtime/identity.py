@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from sys import intern
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, unquote
@@ -60,8 +59,7 @@ def encode_key(kind: str, *parts: str) -> str:
     """
     # Nearly every id is unreserved as a whole, and to see that is several times as fast as to encode it.
     encoded = [part if UNRESERVED.fullmatch(part) else quote(part, safe="") for part in parts]
-    # One string for each key, however often it is derived: who looks for it need not compare letters.
-    return intern(f"{kind}:{':'.join(encoded)}")
+    return f"{kind}:{':'.join(encoded)}"  # never interned: Python 3.12 keeps what is, for good
 
 
 def user_of(key: str) -> str | None:

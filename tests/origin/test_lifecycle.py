@@ -51,7 +51,8 @@ async def test_two_thousand_users_gone_leave_no_memory() -> None:
     async def visit(first: int) -> None:
         for number in range(first, first + 1000):
             async with Peer(container) as peer:
-                await peer.connect(f"user-{number}")
+                # Ids that no other test uses: what an id leaves behind, it leaves once.
+                await peer.connect(f"passer-by-{number}", sid=f"visit-of-{number}")
 
     await visit(0)
     gc.collect()
