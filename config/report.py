@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -27,5 +26,22 @@ def describe(settings: Settings) -> Iterator[Row]:
 
 
 def mask_url(text: str) -> str:
-    """Mask what stands before the host in a URL, where user names and passwords go."""
-    return re.sub("://[^/]*@", f"://{MASK}@", text)
+    """Mask what can be a secret in a URL: all before the host, each value of the query, and all if nobody can tell.
+
+    A password whose `/`, `#` or `@` is not percent-encoded is masked as well; one with a bare `?` makes a query of the
+    rest, and then nothing but the scheme is shown.
+    """
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return text
+    place, asked, query = rest.partition("?")
+    _, at, host = place.rpartition("@")
+    if "@" in query and not at:
+        return f"{scheme}://{MASK}"
+    place = f"{MASK}@{host}" if at else place
+    return f"{scheme}://{place}{asked}{'&'.join(map(_mask_option, query.split('&')))}"
+
+
+def _mask_option(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    return f"{name}={MASK}" if equals else MASK if text else ""

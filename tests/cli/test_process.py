@@ -6,12 +6,14 @@ import json
 import signal
 import socket
 import urllib.error
+import urllib.request
 
 import pytest
 from websockets.sync.client import connect
 
 from tests.cli.conftest import Bulkhead
 from tests.cli.processes import address_of, close_code, get
+from tests.engine.fixtures import Engines
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -52,6 +54,36 @@ def test_no_query_string_reaches_a_log(bulkhead: Bulkhead) -> None:
     assert process.returncode == 0
     assert "hunter2" not in output + errors
     assert [json.loads(line)["event"] for line in errors.splitlines() if '"listening"' in line] == ["listening"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@{}",
+        "redis://{}?password=hunter2",
+        "redis+cluster://user:hunter2@{}",
+        "redis+sentinel://:hunter2@{}/main",
+    ],
+)
+def test_a_password_of_the_engine_reaches_neither_a_log_nor_an_answer(
+    url: str, bulkhead: Bulkhead, engines: Engines
+) -> None:
+    server = engines.stand_alone()
+    server.call("CONFIG", "SET", "requirepass", "another")
+    options = ("--log.level", "DEBUG", "--broker.url", url.format(server.address), "--broker.check_interval", "0.1")
+    process = bulkhead("serve", "--port", "0", "--profile", "development", *options)
+    address, told = address_of(process), ""
+    for path in ("health", "ready", "metrics"):
+        try:
+            with urllib.request.urlopen(f"{address}/{path}", timeout=5) as response:
+                told += response.read().decode()
+        except urllib.error.HTTPError as error:
+            told += error.read().decode()
+    process.terminate()
+    output, errors = process.communicate(timeout=10)
+    assert '"status":"down"' in told
+    assert "broker lost" in errors
+    assert "hunter2" not in told + output + errors
 
 
 def test_production_without_secrets_does_not_start(bulkhead: Bulkhead) -> None:

@@ -31,6 +31,38 @@ def test_secrets_are_masked() -> None:
     assert "hunter2" not in str(values)
 
 
-@pytest.mark.parametrize("text", ["memory://", "a@b", "https://keys.example/set?at=a@b", ""])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://h?password=hunter2", f"redis://h?password={MASK}"),
+        ("redis://h/1?db=2&password=hunter2", f"redis://h/1?db={MASK}&password={MASK}"),
+        ("redis://:hunter2@h?password=hunter2", f"redis://{MASK}@h?password={MASK}"),
+        ("redis://h?hunter2", f"redis://h?{MASK}"),
+        ("unix:///run/x.sock?password=hunter2", f"unix:///run/x.sock?password={MASK}"),
+        ("unix://:hunter2@/run/x.sock", f"unix://{MASK}@/run/x.sock"),
+        ("redis://:hun/hunter2@h/1", f"redis://{MASK}@h/1"),
+        ("redis://:hun@hunter2@h/1", f"redis://{MASK}@h/1"),
+        ("redis://:hun#hunter2@h/1", f"redis://{MASK}@h/1"),
+        ("redis://:hunter2?x@h/1", f"redis://{MASK}"),
+        ("redis://h?password=hunter2@h", f"redis://{MASK}"),
+        ("redis://:a@h?password=hunter2@h", f"redis://{MASK}@h?password={MASK}"),
+        (
+            "redis+sentinel://:hunter2@h1,h2/m?sentinel_password=hunter2",
+            f"redis+sentinel://{MASK}@h1,h2/m?sentinel_password={MASK}",
+        ),
+        ("redis+cluster://user:hunter2@h1:1,h2:2", f"redis+cluster://{MASK}@h1:1,h2:2"),
+    ],
+)
+def test_a_url_shows_no_password_wherever_it_stands(text: str, shown: str) -> None:
+    assert mask_url(text) == shown
+
+
+@pytest.mark.parametrize("text", ["memory://", "a@b", "https://keys.example/set", "unix:///run/x.sock", ""])
 def test_text_without_credentials_is_shown_as_it_is(text: str) -> None:
     assert mask_url(text) == text
+
+
+def test_what_a_key_set_is_asked_with_is_masked() -> None:
+    settings = Settings(auth={"jwks_url": "https://keys.example/set?apikey=hunter2"})
+    values = {row.setting: row.value for row in describe(settings)}
+    assert values["auth.jwks_url"] == f"https://keys.example/set?apikey={MASK}"
