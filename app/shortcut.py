@@ -31,9 +31,8 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, one way or the other."""
-        # Mounted under a prefix, an application has its path split off by the framework: that goes the long way.
-        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path") and is_exact(scope):
-            path: str = scope["path"]
+        if scope["type"] == "http" and scope["method"] == "POST" and is_exact(scope):
+            path = route_path(scope)
             for route in self._routes:
                 if (found := route.path_regex.match(path)) is not None:
                     scope["path_params"] = found.groupdict()
@@ -49,3 +48,13 @@ class Shortcut:
             if problem is None:
                 raise
             await problem_response(problem.problem, problem.headers)(scope, receive, send)
+
+
+def route_path(scope: Scope) -> str:
+    """The path as routes know it: of a mounted application, and behind a proxy that strips a prefix, what follows it.
+
+    ASGI has `root_path` at the start of `path`. Where it is not, the path is taken as it is, as Starlette does.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and f"{path}/".startswith(f"{root}/") else path

@@ -44,7 +44,7 @@ async function post(path, body, headers = {}) {
 // Signing in
 
 async function signIn(name, session) {
-  account = await post("/demo/token", { name, session });
+  account = await post("demo/token", { name, session });
   sessionStorage.setItem("account", JSON.stringify(account));
 }
 
@@ -58,7 +58,7 @@ function start() {
   for (const id of ["session", "chat"]) $(id).hidden = false;
   $("welcome").hidden = true;
   $("text").focus();
-  const url = new URL("/connection/websocket", location.href);
+  const url = new URL("connection/websocket", location.href);
   url.protocol = url.protocol.replace("http", "ws");
   new Client(url, { token, state, publication, gap, message }).connect();
 }
@@ -82,7 +82,7 @@ $("sign-out").addEventListener("click", () => {
 // Sending
 
 async function say(text) {
-  const send = async (renew) => post("/demo/messages", { text }, { Authorization: `Bearer ${await token(renew)}` });
+  const send = async (renew) => post("demo/messages", { text }, { Authorization: `Bearer ${await token(renew)}` });
   try {
     alertUser("");
     await send(false).catch((error) => {
