@@ -17,7 +17,10 @@ from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.connection import ClientConnection, ConnectionState
 from app.realtime.control import Control
 from app.realtime.outbound import Write
+from app.realtime.violation import IsolationViolation
 from containers import GatewayContainer
+from containers.violations import violation
+from providers import NotFreshError
 
 # How long a client may take to answer a close frame before its connection is dropped.
 CLOSE_SECONDS = 10.0
@@ -42,6 +45,7 @@ class WebSocketEndpoint:
         settings = container.settings()
         self._connection = container.connection
         self._control = container.control()
+        self._metrics = container.metrics()
         self._clock = container.clock()
         self._origins = OriginCheck(settings.origins, settings.same_origin)
 
@@ -54,7 +58,17 @@ class WebSocketEndpoint:
         if (refusal := self._refusal(scope, subprotocol)) is not None:
             await send({"type": "websocket.close", "code": refusal.disconnect.code, "reason": refusal.reason})
             return
-        await _Exchange(self._connection(), self._control, receive, send).run(self._clock.call_later)
+        try:
+            await _Exchange(self._new_connection(), self._control, receive, send).run(self._clock.call_later)
+        except IsolationViolation:  # it began with nothing: what it was to get is another client's
+            code = DisconnectCode.INTERNAL_SERVER_ERROR
+            await send({"type": "websocket.close", "code": code.code, "reason": code.reason})
+
+    def _new_connection(self) -> ClientConnection:
+        try:
+            return self._connection()
+        except NotFreshError as error:
+            raise violation(error, "", self._metrics) from None
 
     def _refusal(self, scope: Scope, subprotocol: str | None) -> Disconnect | None:
         headers = Headers(scope=scope)

@@ -43,7 +43,7 @@ BROKER_GAUGES = (
     ("users", "User keys that have streams."),
     ("subscribers", "User keys that have connections."),
     ("streams", "Streams of all users."),
-    ("bytes", "Memory of all kept publications."),
+    ("bytes", "Memory of all streams, as broker.max_bytes counts it."),
     ("idempotency_keys", "Idempotency keys that are remembered."),
     ("presences", "Connections in channels, as presence counts them."),
 )
@@ -115,6 +115,7 @@ def _memory(settings: Settings, clock: Clock, metrics: Metrics) -> MemoryBroker:
         max_streams_per_user=settings.broker.max_streams_per_user,
         idempotency_ttl=settings.broker.idempotency_ttl,
         idempotency_keys_per_user=settings.broker.idempotency_keys_per_user,
+        idempotency_keys=settings.broker.idempotency_keys,
     )
     for name, text in BROKER_GAUGES:
         metrics.observe(f"broker_{name}", text, partial(_statistic, memory, name))
@@ -171,6 +172,8 @@ def publisher(
         metrics=metrics,
         critical_types=settings.modes.critical_types,
         retry_after=settings.modes.retry_after,
+        clock=clock,
+        patience=settings.history.ttl,
         yield_bytes=settings.limits.queue_bytes // YIELD_SHARE,
     )
 
@@ -343,10 +346,10 @@ def emergency(
     )
 
 
-def probes() -> Mapping[str, tuple[tuple[UserContext], tuple[UserContext]]]:
-    """For `providers.prove`: two users that exist nowhere, by name of the `PerKey` provider."""
+def probes() -> Mapping[str, tuple[tuple[UserContext, ...], tuple[UserContext, ...]]]:
+    """For `providers.prove`: what is asked for users, and the arguments of the calls for two that exist nowhere."""
     first, second = (
         UserContext(user_id=f"isolation-probe-{uuid.uuid4()}", session_id=f"isolation-probe-{uuid.uuid4()}")
         for _ in range(2)
     )
-    return {"manager": ((first,), (second,))}
+    return {"manager": ((first,), (second,)), "connection": ((), ())}

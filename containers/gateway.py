@@ -102,7 +102,7 @@ class GatewayContainer(containers.DeclarativeContainer):
         metrics=metrics,
     )
 
-    # The proof's: for each `PerKey`, the arguments of calls for two users that nobody can be.
+    # The proof's: for all that the gateway asks for a user or a client, the arguments of calls for two that nobody is.
     probes = providers.Callable(factories.probes)
 
     # The operators', and what acts in their place.

@@ -7,6 +7,7 @@ import math
 import uuid
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import NoReturn
 
 import msgspec
 
@@ -132,13 +133,25 @@ class ClientConnection:
             send: writes a message.
             end: called once, when the server ends the connection; what it returns writes the close frame when it is
                 time.
+
+        Raises:
+            IsolationViolation: it was opened before; nothing is done with it.
         """
+        if self._end is not None or self._state is not ConnectionState.OPENED:
+            self._doubt()
         self._end = end
         self.outbound.open(send, lambda: self.close(DisconnectCode.WRITE_ERROR.code))
         self._metrics.connections.inc()
         self._stale = self._services.clock.call_later(
             self._options.authentication_seconds, lambda: self.disconnect(Disconnect(DisconnectCode.STALE))
         )
+
+    def _doubt(self) -> NoReturn:
+        owner = "" if self._session is None else self._session.manager.key
+        self._metrics.violations.labels("fresh").inc()
+        extra = {"net": "fresh", "refused": "", "owner": owner}
+        logger.error("isolation violated: a connection was to serve a second client", extra=extra)
+        raise IsolationViolation("", "fresh")
 
     async def receive(self, text: str) -> None:
         """Carry out the commands of one text frame, in order. What goes wrong ends in a reply or a disconnect."""

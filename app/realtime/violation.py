@@ -9,7 +9,7 @@ class IsolationViolation(Exception):
     Counted and logged where it was found. The message names nobody, as it may reach the user who asked.
 
     Attributes:
-        key: user key that was refused.
+        key: user key that was refused; empty for a client that has not said who it is.
         net: what found it: `claim` (another manager's object), `fresh` (an object that was given out before) or
             `token` (a token that is not this key's).
     """

@@ -21,13 +21,15 @@ def prove(container: Container, probes: Mapping[str, Arguments] = NO_PROBES) -> 
     """Prove that no two users of a container reach one object that can change, unless it is ``Shared``.
 
     The graph of providers behind every :class:`~providers.PerKey` is walked. Each object that an instance can receive
-    must be fresh for its key, or immutable, or ``Shared``; what cannot be classified is a failure. Then the instances
-    of two synthetic keys are built, and those of the first key once more after they were let go: nothing that can
-    change may be reached from two of them.
+    must be fresh for its key, or immutable, or ``Shared``; what cannot be classified is a failure. So must the objects
+    of every other provider that is asked for users: of each that ``probes`` names, and of each that is handed a
+    ``PerKey`` and is not ``Shared`` itself. Then the instances of two synthetic keys are built, and those of the first
+    key once more after they were let go: nothing that can change may be reached from two of them.
 
     :param container: an instance of a container.
-    :param probes: for each ``PerKey``, by its name in the container (``sub.name`` for a sub-container), the positional
-        arguments of the calls for two users that do not exist: ``{"manager": ((alice,), (bob,))}``.
+    :param probes: for each ``PerKey``, and for what else is asked for users, by its name in the container (``sub.name``
+        for a sub-container), the positional arguments of the calls for two users that do not exist:
+        ``{"manager": ((alice,), (bob,)), "connection": ((), ())}``.
     :raises ProofError: when something is not proved; it holds the proof with all findings.
 
     **Effects.** The ``Shared`` objects behind each ``PerKey`` are built, as their first use would. Singletons and

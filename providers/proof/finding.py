@@ -16,7 +16,7 @@ class Verdict(Enum):
     """What the proof says of one thing that an instance can receive."""
 
     PER_KEY = "per key"
-    """The instance itself: one for each key, as long as somebody holds it."""
+    """The instance itself: one for each key, as long as somebody holds it; or who can ask for it."""
     FRESH = "fresh"
     """Proved by the wiring: every call makes a new object."""
     CHECKED = "fresh, checked"
@@ -32,7 +32,7 @@ class Verdict(Enum):
     BEHIND_SHARED = "behind shared"
     """Only something ``Shared`` uses it. Not judged."""
     OUTSIDE = "outside"
-    """No instance receives it. Not judged."""
+    """Nothing that is asked for users receives it. Not judged."""
     LEAK = "leak"
     """Two users can reach one object that can change."""
     UNKNOWN = "unknown"
@@ -46,8 +46,8 @@ FAILURES = frozenset({Verdict.LEAK, Verdict.UNKNOWN})
 class Finding:
     """One thing that an instance can receive, and what the proof says of it.
 
-    :ivar path: from the ``PerKey`` in the container to the thing: names of providers or, where there is none, of
-        arguments.
+    :ivar path: from the ``PerKey``, or what else is asked for users, to the thing: names of providers or, where there
+        is none, of arguments.
     :ivar provider: class of the provider; ``value`` for a plain value, ``instance`` for what the probe found.
     :ivar provides: what the provider calls, or the class of the value. Never the value itself.
     :ivar reason: why, and for a failure the remedy.

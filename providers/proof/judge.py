@@ -59,10 +59,12 @@ ABSTRACT = Opinion(Verdict.UNKNOWN, "abstract, and nothing overrides it; overrid
 NAMESPACE = Opinion(Verdict.LEAK, "leads to every provider of a container; inject the providers that are needed")
 CODE = Opinion(Verdict.PROBED, "code makes it", ask=True)
 WIRING = Opinion(Verdict.WIRING, "gives what it leads to")
+ASKS_FOR_ONE = Opinion(
+    Verdict.PER_KEY, "gives the one instance of the key; for which key it is asked is up to the code"
+)
 LEADS_TO_ALL = Opinion(Verdict.LEAK, "leads to the instances of every key; let who calls it pass on the one instance")
 OPINIONS = MappingProxyType(
     {
-        PerKey: LEADS_TO_ALL,
         providers.List: Opinion(Verdict.FRESH, "a new list at every call"),
         providers.Dict: Opinion(Verdict.FRESH, "a new dict at every call"),
         providers.Object: WIRING,
@@ -91,7 +93,7 @@ PASSES_ON = frozenset({Verdict.PER_KEY, Verdict.FRESH, Verdict.CHECKED, Verdict.
 
 
 class Judge:
-    """Walks the wiring behind each ``PerKey``.
+    """Walks the wiring behind each ``PerKey``, and behind what else is asked for users.
 
     :param shared: the objects that ``Shared`` providers give.
     :ivar opinions: by the ids of providers.
@@ -106,9 +108,17 @@ class Judge:
         self.questions: list[Provider[Any]] = []
         self.opinions: dict[int, Opinion] = {}
         self._indexes: dict[int, int] = {}
+        self._per_key = LEADS_TO_ALL
 
     def judge(self, root: Provider[Any], name: str) -> None:
-        """Judge what the instances of a ``PerKey`` can receive."""
+        """Judge what the instances of a ``PerKey``, or the objects of another provider, can receive.
+
+        The latter come after all of the former: they may be handed a ``PerKey``, and the same in an instance is a leak.
+        """
+        if not isinstance(root, PerKey):
+            self._per_key = ASKS_FOR_ONE
+            self._provider(root, (name,), called=False)
+            return
         over: Any = effective(root)
         opinion = Opinion(Verdict.PER_KEY, "one instance for each key, as long as somebody holds it")
         if known(over) is None:
@@ -149,6 +159,12 @@ class Judge:
 
     def _provider(self, provider: Provider[Any], path: Path, *, called: bool) -> None:
         over = effective(provider)
+        if isinstance(over, PerKey):
+            opinion = self._per_key
+            self.findings.append(
+                Finding(path, provider_name(over), provides_name(over), opinion.verdict, opinion.reason)
+            )
+            return
         if id(provider) not in self.opinions:
             opinion = self._opinion(over)
             self._note(path, provider, over, opinion)

@@ -7,6 +7,7 @@ from collections import ChainMap
 from collections.abc import Awaitable, Generator, Iterable, Sequence, Set
 from traceback import walk_tb
 from typing import Any
+from weakref import ref
 
 from dependency_injector.providers import Provider
 
@@ -89,12 +90,12 @@ def failure(error: BaseException) -> str:
 
 
 class Subject:
-    """A ``PerKey`` that is probed.
+    """A ``PerKey``, or what else is asked for users, that is probed.
 
     :ivar name: its name in the container.
     """
 
-    def __init__(self, name: str, provider: PerKey[Any], arguments: Arguments) -> None:
+    def __init__(self, name: str, provider: Provider[Any], arguments: Arguments) -> None:
         self.name = name
         self.provider = provider
         self.arguments = arguments
@@ -104,8 +105,16 @@ class Subject:
 
         :raises KeyInUse: there is an instance of one of the keys.
         """
-        if any(self.provider.peek(*arguments) is not None for arguments in self.arguments):
+        provider = self.provider
+        if isinstance(provider, PerKey) and any(provider.peek(*arguments) is not None for arguments in self.arguments):
             raise KeyInUse
+
+    def refuse_one(self) -> Finding:
+        """Report that both users got the same object."""
+        reason = f"the key function gives one key to both users; mend it, or {SYNTHETIC}"
+        if not isinstance(self.provider, PerKey):
+            reason = f"one object for all keys; {REMEDY}"
+        return self.refuse(Verdict.LEAK, reason)
 
     def find(self, found: Reach, ids: Set[int], reason: str) -> list[Finding]:
         """Report those of some objects that an instance reaches, the nearest ones."""
@@ -116,7 +125,7 @@ class Subject:
         ]
 
     def refuse(self, verdict: Verdict, reason: str) -> Finding:
-        """Report the ``PerKey`` itself."""
+        """Report the provider itself."""
         return Finding((self.name,), type(self.provider).__name__, "", verdict, reason)
 
 
@@ -164,11 +173,11 @@ class Probe:
                 subject.expect_no_instance()
                 for side in (0, 1):
                     instances[side].append((yield from built(subject, side)))
+                    ref(instances[side][-1])  # or else nobody can tell when it is gone
             except Exception as error:  # noqa: BLE001 - whatever users' code raises
                 return nothing, [subject.refuse(Verdict.UNKNOWN, failure(error))]
             if instances[0][-1] is instances[1][-1]:
-                reason = f"the key function gives one key to both users; mend it, or {SYNTHETIC}"
-                return nothing, [subject.refuse(Verdict.LEAK, reason)]
+                return nothing, [subject.refuse_one()]
         found = [[self._reach([instance]) for instance in side] for side in instances]
         first, second = (dict(ChainMap(*side)) for side in found)
         given = self._given

@@ -41,10 +41,29 @@ class Proving:
         self._wiring = Wiring(container)
         instances = [provider for provider in self._wiring.nodes.values() if isinstance(provider, PerKey)]
         overriding = [over for provider in instances if (over := effective(provider)) is not provider]
-        self._roots = [one for one in instances if not any(one is over for over in overriding)]
+        self._instances = [one for one in instances if not any(one is over for over in overriding)]
+        self._probed = [*self._instances, *self._named()]
+        self._roots = [*self._probed, *self._handed()]
         self._behind = self._wiring.behind(self._roots)
         self._findings: list[Finding] = []
         self._opinions: Mapping[int, Opinion] = {}
+
+    def _named(self) -> list[Provider[Any]]:
+        """Give what has probe arguments and is no ``PerKey``."""
+        named = {self._wiring.names.get(key) for key in map(id, self._instances)}
+        return [
+            self._wiring.nodes[key] for key, name in self._wiring.names.items() if name in self._probes.keys() - named
+        ]
+
+    def _handed(self) -> list[Provider[Any]]:
+        """Give what else is handed a ``PerKey``, so that it can ask for users, unless it is ``Shared``."""
+        known = [*self._probed, *(one for one in self._wiring.nodes.values() if isinstance(one, Shared))]
+        settled = self._wiring.behind(known).keys() | set(map(id, known))
+        return [
+            provider
+            for key, provider in self._wiring.nodes.items()
+            if key not in settled and any(isinstance(link.target, PerKey) for link in self._wiring.of(provider))
+        ]
 
     def steps(self, *, may_wait: bool) -> Generator[Pending | Proof, Any, None]:
         """Make the proof: yields what is to be awaited, and is sent the results; at last yields the proof."""
@@ -89,10 +108,11 @@ class Proving:
 
     def _subjects(self) -> list[Subject]:
         """Give what is to be probed, and note for which ``PerKey`` the arguments are missing."""
-        names = {self._wiring.titles[id(root)]: root for root in self._roots}
+        names = {self._wiring.titles[id(root)]: root for root in self._probed}
+        instances = [self._wiring.titles[id(root)] for root in self._instances]
         for name in sorted(self._probes.keys() - names.keys()):
-            self._unprobed(name, f"probe arguments without a PerKey; there is {', '.join(names) or 'none'}")
-        for name in names.keys() - self._probes.keys():
+            self._unprobed(name, f"probe arguments for no provider; there is {', '.join(instances) or 'none'}")
+        for name in sorted(set(instances) - self._probes.keys()):
             self._unprobed(name, f"no probe arguments; {SYNTHETIC}: probes={{{name!r}: ((...,), (...,))}}")
         return [Subject(name, root, self._probes[name]) for name, root in names.items() if name in self._probes]
 

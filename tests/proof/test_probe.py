@@ -33,7 +33,7 @@ def test_a_per_key_without_probe_arguments_is_an_error_that_says_what_to_give() 
 
 
 def test_probe_arguments_of_no_provider_are_an_error_that_names_those_there_are() -> None:
-    with pytest.raises(ProofError, match="mangaer ← PerKey: probe arguments without a PerKey; there is manager"):
+    with pytest.raises(ProofError, match="mangaer ← PerKey: probe arguments for no provider; there is manager"):
         prove(container_of(), {**PROBES, "mangaer": PROBES["manager"]})
     with pytest.raises(ProofError, match="there is none"):
         prove(containers.DynamicContainer(), PROBES)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 
 import httpx
 import pytest
 
 from app import create_app
+from app.realtime.codes import DisconnectCode
+from app.realtime.connection import ClientConnection
 from app.realtime.violation import IsolationViolation
 from containers import GatewayContainer
-from providers import ProofError
+from providers import NotFreshError, ProofError
 from providers.audit import audit
 from providers.sharing import shared_objects
 from tests.clock import ManualClock
@@ -40,23 +43,39 @@ def nothing_kept() -> None:
 
 
 async def starts(container: GatewayContainer) -> bool:
-    """Whether a gateway of this container starts; what stops it must name the way from the manager."""
+    """Whether a gateway of this container starts; what stops it must name the way from the manager or connection."""
     app = create_app(container)
     try:
         async with app.router.lifespan_context(app):
             return True
     except ProofError as error:
-        return any(failure.path[0] != "manager" for failure in error.proof.failures)
+        return any(failure.path[0] not in ("manager", "connection") for failure in error.proof.failures)
 
 
 def unproved(container: GatewayContainer) -> set[str]:
-    """What sees a leak among two users of a gateway that nobody proved."""
-    try:
-        managers = [container.manager(user(name)) for name in (ALICE, BOB)]
-    except IsolationViolation as violation:
-        return {violation.net}
-    report = audit(*managers, shared=shared_objects(container))
+    """What sees a leak among two users and two clients of a gateway that nobody proved."""
+    with ExitStack() as stack:
+        try:
+            managers = [container.manager(user(name)) for name in (ALICE, BOB)]
+            clients = [stack.enter_context(open_connection(container)) for _ in range(2)]
+        except IsolationViolation as violation:
+            return {violation.net}
+        except NotFreshError:
+            return {"fresh"}
+        report = audit(*managers, *clients, shared=shared_objects(container))
     return {"audit"} if report.shared else set()
+
+
+@contextmanager
+def open_connection(container: GatewayContainer) -> Iterator[ClientConnection]:
+    """The connection of a client that has not said yet who it is."""
+
+    async def send(text: str) -> None: ...
+
+    connection = container.connection()
+    connection.open(send, lambda reason: partial(send, "closed"))
+    yield connection
+    connection.close(DisconnectCode.CONNECTION_CLOSED.code)
 
 
 @pytest.mark.parametrize("kind", WIRED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from dependency_injector import providers
@@ -12,11 +14,14 @@ from websockets.exceptions import ConnectionClosed
 
 from app import create_app
 from app.dependencies import CurrentManager
+from app.realtime.connection import ClientConnection
 from app.realtime.identity import UserContext
 from app.realtime.modes import ModeKind
 from app.realtime.violation import IsolationViolation
 from app.testing import serve
+from providers import Fresh
 from tests.gateway import RunningGateway, build_container, serving, token
+from tests.http.modes import metric
 
 from .kinds import a_mode, user
 
@@ -56,6 +61,31 @@ async def test_a_violation_is_logged_once_with_both_keys_and_without_content(cap
     assert "another key's" in line["message"]
     assert all(type(one) is str for one in line["args"]), "the record keeps the error, and with it what is another's"
     assert "canary" not in str(line)
+
+
+@pytest.mark.parametrize(
+    "again", [providers.Singleton, lambda *made, **parts: Fresh(providers.Singleton(*made, **parts))]
+)
+async def test_a_second_client_of_one_connection_is_refused_and_the_first_one_is_served_on(
+    again: Callable[..., providers.Provider[Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    container = build_container()
+    async with serving(container) as gateway, gateway.api() as api:
+        container.connection.override(again(ClientConnection, **container.connection.kwargs))
+        async with gateway.client() as alice, gateway.client() as nobody:
+            assert await nobody.closed() == (3004, "internal server error")
+            await alice.send({"id": 1, "connect": {"token": token("alice")}})
+            assert (await alice.message())["id"] == 1
+            async with gateway.client() as another:
+                assert await another.closed() == (3004, "internal server error")
+            event = {"type": "t", "data": "canary"}
+            assert (await api.post("/v1/users/alice/events", json=event)).status_code == 200
+            assert (await alice.push())["pub"]["data"]["data"] == "canary"
+            assert await metric(api, "bulkhead_isolation_violations_total", net="fresh") == 2
+            assert (await api.get("/health")).status_code == 503
+    lines = [vars(record) for record in caplog.records if record.levelno >= logging.ERROR]
+    assert {(line["net"], line["refused"]) for line in lines} == {("fresh", "")}
+    assert len(lines) == 2
 
 
 async def test_an_operator_is_told_that_a_new_mode_was_refused_and_the_manager_keeps_its_own() -> None:

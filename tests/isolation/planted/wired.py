@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from dependency_injector import containers, providers
 
+from app.realtime.connection import ClientConnection
 from app.realtime.identity import UserContext
 from app.realtime.manager import ConnectionTable
 from app.realtime.modes import ManagerMode, ModeKind
@@ -31,6 +32,14 @@ class Table(ConnectionTable):
 
     def __init__(self, more: Any = None) -> None:
         super().__init__(10)
+        self.more = more
+
+
+class Connection(ClientConnection):
+    """A connection that is given something more."""
+
+    def __init__(self, more: Any, **parts: Any) -> None:
+        super().__init__(**parts)
         self.more = more
 
 
@@ -190,6 +199,21 @@ def attribute(container: GatewayContainer) -> None:
     container.connections.set_provides(lambda _: Table())
 
 
+def singleton_connection(container: GatewayContainer) -> None:
+    connection = container.connection
+    connection.override(providers.Singleton(connection.provides, **connection.kwargs))
+
+
+def one_for_all_connections(container: GatewayContainer) -> None:
+    connection = container.connection
+    connection.override(Fresh(Connection, providers.Singleton(dict), **connection.kwargs))
+
+
+def reused_connection(container: GatewayContainer) -> None:
+    connection = container.connection
+    connection.override(Fresh(providers.Singleton(connection.provides, **connection.kwargs)))
+
+
 def nets(*others: str) -> frozenset[str]:
     return frozenset(("proof", *others))
 
@@ -239,6 +263,9 @@ WIRED = MappingProxyType(
         "a list in a tuple": Wired(nets("audit"), table((1, []))),
         "the container itself": Wired(nets(), lambda c: table(providers.Object(c))(c)),
         "a `Singleton` for the manager": Wired(nets(), lambda c: c.manager.override(providers.Singleton(Table))),
+        "a `Singleton` for the connection": Wired(nets("fresh"), singleton_connection),
+        "a `Singleton` in the `Fresh` of the connection": Wired(nets("fresh"), reused_connection),
+        "a dict that all connections are given": Wired(nets("audit"), one_for_all_connections),
         "one key for all users": Wired(nets(), given("keys", providers.Object(everybody))),
     }
 )
