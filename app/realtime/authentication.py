@@ -188,7 +188,9 @@ class Authenticator:
             subs = claims.get("subs") or {}
             if not isinstance(subs, Mapping):
                 raise InvalidToken("subs must map channels to options")
-            names = tuple(dict.fromkeys(check_id("channels", name) for name in (*channels, *subs)))
+            personal = f"#{context.subject}"  # longer by one than the id, which may be as long as a name
+            named = (name if name == personal else check_id("channels", name) for name in (*channels, *subs))
+            names = tuple(dict.fromkeys(named))
         except IdentityError as error:
             raise InvalidToken(str(error)) from None
         return Authenticated(context, self._expire_at(claims), _info(claims), names)

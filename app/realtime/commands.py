@@ -159,10 +159,12 @@ class Commands:
         return grant.expire_at
 
     def _channel(self, name: str) -> str:
+        if name == self._session.manager.personal_channel:
+            return name  # first: it is longer by one than the id, which may be as long as a name
         try:
             check_id("channel", name)
         except IdentityError as error:
             raise CommandError(ErrorCode.BAD_REQUEST, f"bad request: {error}") from None
-        if name.startswith("#") and name != self._session.manager.personal_channel:
+        if name.startswith("#"):
             raise CommandError(ErrorCode.PERMISSION_DENIED)
         return name

@@ -83,6 +83,17 @@ async def test_another_users_personal_channel_is_error_103() -> None:
             assert error == {"code": 103, "message": "permission denied"}
 
 
+async def test_a_user_with_the_longest_id_reaches_the_personal_channel() -> None:
+    user = "u" * 255
+    async with serving() as gateway, gateway.connected(user, channels=[f"#{user}"]) as client:
+        channel = {"channel": f"#{user}"}
+        assert await client.result("presence_stats", channel) == {"num_clients": 1, "num_users": 1}
+        assert await client.result("unsubscribe", channel) == {}
+        for method in ("subscribe", "history", "presence"):
+            await client.result(method, channel)
+        assert (await client.error("publish", {**channel, "data": 1}))["code"] == 103
+
+
 async def test_a_name_that_is_no_channel_is_error_107() -> None:
     async with serving() as gateway, gateway.connected("alice") as client:
         for method, channel in product(NAME_A_CHANNEL, ("", "x" * 256, "a\nb", "\x7f")):
