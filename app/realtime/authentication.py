@@ -247,9 +247,12 @@ class Authenticator:
 
     def _expire_at(self, claims: Mapping[str, Any]) -> float | None:
         # expire_at, if present, overrules exp for the connection; 0 means that it does not expire.
-        if "expire_at" in claims:
-            return _time(claims, "expire_at", 0) or None
-        return _time(claims, "exp", 0) or None
+        if "expire_at" not in claims:
+            return _time(claims, "exp", 0) or None
+        expire_at = _time(claims, "expire_at", 0) or None
+        if expire_at is not None and expire_at <= self._clock.time() - self._leeway:
+            raise ExpiredToken  # or its client would be let in and sent away, again and again
+        return expire_at
 
 
 class ForeignToken(InvalidToken):

@@ -120,12 +120,32 @@ async def test_expire_at_says_when_a_connection_expires_whatever_exp_says() -> N
             ({"exp": NOW + 60, "expire_at": NOW + 600}, 600),
             ({"exp": NOW + 60, "expire_at": 0}, None),
             ({"expire_at": NOW + 30}, 30),
-            ({"expire_at": NOW - 30}, 1),
             ({"exp": NOW + 0.5}, 1),
         ):
             async with gateway.client() as client:
                 result = await client.result("connect", {"token": token("alice", **claims)})
                 assert result.get("ttl") == ttl
+
+
+@pytest.mark.parametrize("leeway", [0, 30])
+async def test_a_token_whose_expire_at_has_passed_is_error_109(leeway: int) -> None:
+    container = expiring(ManualClock(NOW), auth={"hmac_secret": SECRET, "leeway": leeway})
+    passed = {"exp": NOW + 60, "expire_at": NOW - leeway}
+    async with serving(container) as gateway, gateway.client() as client:
+        assert await client.error("connect", {"token": token("alice", **passed)}) == {
+            "code": 109,
+            "message": "token expired",
+        }
+        almost = {"exp": NOW + 60, "expire_at": NOW - leeway + 1}
+        assert (await client.result("connect", {"token": token("alice", **almost)}))["ttl"] == 1
+        assert (await client.error("refresh", {"token": token("alice", **passed)}))["code"] == 109
+        news = {"channel": "news", "token": token("alice", channel="news", **passed)}
+        assert (await client.error("subscribe", news))["code"] == 109
+        await client.result("subscribe", {"channel": "news", "token": token("alice", channel="news")})
+        assert (await client.error("sub_refresh", news))["code"] == 109
+        foreign = {"channel": "news", "token": token("bob", channel="news", **passed)}
+        await client.send({"id": 99, "sub_refresh": foreign})
+        assert (await client.closed())[0] == 3500, "that it has expired too makes it nobody else's"
 
 
 async def test_a_refresh_with_an_expired_token_is_error_109_and_the_connection_goes_on() -> None:
