@@ -13,6 +13,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         serial: counts what was ever let wait, from 1; live subscriptions remember what they saw by it.
         ticket: of an earlier attempt whose fate is uncertain (`BrokerUnavailable`); empty: there was none.
+        since: when it began to wait, by the steady clock.
     """
 
     serial: int
@@ -22,6 +23,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str | None
     size: int
     ticket: str = ""
+    since: float = 0
 
 
 WAITING_OVERHEAD = 256
@@ -78,6 +80,7 @@ class Backlog:
         info: str = "",
         idempotency_key: str | None = None,
         ticket: str = "",
+        since: float = 0,
     ) -> int | None:
         """Let a publish wait; its serial, or None if one with this idempotency key waits already.
 
@@ -96,7 +99,7 @@ class Backlog:
         self._serial += 1
         if idempotency_key is not None:
             queue.idempotency_keys.add((channel, idempotency_key))
-        queue.waiting.append(Waiting(self._serial, channel, data, info, idempotency_key, size, ticket))
+        queue.waiting.append(Waiting(self._serial, channel, data, info, idempotency_key, size, ticket, since))
         queue.size += size
         self.size += size
         return self._serial

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from app.realtime.again import Again
 from app.realtime.broker import Broker, BrokerError, BrokerUnavailable, StreamInfo
 from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.identity import IdentityError, UserContext
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 # While it works through many managers, the event loop gets a turn after so many.
 BATCH = 200
 FLUSH_AGAIN_SECONDS = 0.1
+REFUSED_AGAIN_SECONDS = 1
 
 
 class UserReport(msgspec.Struct, frozen=True):
@@ -75,6 +77,8 @@ class Control:
         self._operators = operators
         self._peek = peek
         self._draining = False
+        self._behind = False
+        self._again = Again(self._try_again, REFUSED_AGAIN_SECONDS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -84,7 +88,7 @@ class Control:
 
     def ready(self) -> bool:
         """Whether new connections and publishes are welcome."""
-        return not self._draining and self._broker.healthy()
+        return not self._draining and not self._behind and self._broker.healthy()
 
     async def report(self, user_id: str) -> tuple[UserReport, ...]:
         """What is known of a user on this node, for each of their keys that lives or has streams.
@@ -130,14 +134,15 @@ class Control:
         Raises:
             IdentityError: the id breaks a rule.
             ModeLimitExceeded: modes of too many users are set.
-            BrokerError: what waited could not be published; it waits on.
+            BrokerError: what waited could not be published, or others could not be told; it is tried again.
             IsolationViolation: a manager's new mode is another manager's. It keeps the mode it has; all others changed.
         """
         managers = self._lifecycle.living() if user_id is None else self._managers(user_id)
         self._operators.set(user_id, kind)
-        changed = await self._refresh(managers)
-        await self._operators.tell()
-        return changed
+        try:
+            return await self._refresh(managers)
+        finally:
+            await self._insist(self._operators.tell())
 
     async def refresh_modes(self) -> int:
         """Give every manager the mode that the policy has for it now, in batches, and publish what waits no longer.
@@ -153,26 +158,39 @@ class Control:
             reason: for the log; clients are told no more than `broker lost`.
         """
         logger.warning("broker lost: %s", reason)
+        self._behind = True
         self._policy.set_incident(ModeKind.DEGRADED, "broker lost")
         await self._take_modes(self._lifecycle.living())
 
     async def broker_restored(self) -> None:
         """The broker is back: what waited goes out, and managers return to their modes and get what they missed.
 
+        What the broker refuses of one user waits on and is tried again; it is nothing to the others.
+
         Raises:
-            BrokerError: it went away again; what is left waits on.
+            BrokerUnavailable: it went away again; what is left waits on.
         """
         logger.warning("broker restored")
         self._policy.clear_incident(ModeKind.DEGRADED)
         await self.synchronize()
-        managers = self._lifecycle.living()
+        managers, failed = self._lifecycle.living(), None
         for start in range(0, len(managers), BATCH):
             # Together, as each waits for the broker, which carries out many commands at once.
             batch = managers[start : start + BATCH]
-            errors = await asyncio.gather(*map(self._catch_up, batch), return_exceptions=True)
-            for error in filter(None, errors):
-                raise error
-        await self._flush()
+            for error in await asyncio.gather(*map(self._catch_up, batch), return_exceptions=True):
+                if isinstance(error, BrokerUnavailable):
+                    raise error
+                if not isinstance(error, BrokerError | None):
+                    failed = error
+        try:
+            await self._flush()
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:
+            logger.error("the broker refuses what waited for it, which is tried again: %s", error.reason)
+        self._behind = False
+        if failed is not None:
+            raise failed
 
     async def _catch_up(self, manager: UserManager) -> None:
         decided = self._policy.decide(manager.context.user_id, manager.context.claims).kind
@@ -184,11 +202,18 @@ class Control:
     async def synchronize(self) -> None:
         """Tell other nodes what operators set here while the broker was lost, and learn what they set elsewhere.
 
+        What the broker refuses is tried again.
+
         Raises:
             BrokerUnavailable: the broker cannot be reached.
         """
-        await self._operators.tell()
-        await self._operators.load()
+        try:
+            await self._insist(self._operators.tell())
+            await self._insist(self._operators.load())
+        except BrokerUnavailable:
+            raise
+        except BrokerError as error:
+            logger.error("the broker refuses what operators set, which is tried again: %s", error.reason)
 
     def broker_message(self, message: str) -> None:
         """Another node told something. Does not wait."""
@@ -237,7 +262,21 @@ class Control:
 
     async def _flush(self) -> None:
         if ModeKind.DEGRADED not in self._policy.incidents:
-            await self._publisher.flush_all()
+            await self._insist(self._publisher.flush_all())
+
+    async def _insist(self, work: Awaitable[None]) -> None:
+        """Do something, and again later if the broker refuses it."""
+        try:
+            await work
+        except BrokerUnavailable:
+            raise
+        except BrokerError:
+            self._again.begin()
+            raise
+
+    async def _try_again(self) -> None:
+        await self._operators.tell()
+        await self._flush()
 
     async def drain(self, seconds: float) -> int:
         """Take no new connections and end all with 3001, spread out so that they do not all come back at once.
@@ -262,6 +301,7 @@ class Control:
         Args:
             seconds: for which a broker that cannot be reached is waited for.
         """
+        self._again.end()
         try:
             async with asyncio.timeout(seconds):
                 while not await self._flushed():  # noqa: ASYNC110 - there is no event to wait for

@@ -10,13 +10,14 @@ from typing import Generic, Protocol, TypeVar
 from app.realtime.backlog import Backlog, Waiting
 from app.realtime.broker import (
     Broker,
+    BrokerError,
     BrokerUnavailable,
-    History,
     Position,
     Publication,
     Published,
     StreamLimitExceeded,
 )
+from app.realtime.clock import Clock
 from app.realtime.metrics import Metrics
 from app.realtime.protocol import Frame, frame, publication_push
 from app.realtime.subscription import Delivery, Subscription, publication_text
@@ -43,7 +44,12 @@ class Flusher(Generic[R_co]):
         backlog: where they wait.
         local: the managers in this process by user key, kept up to date by the owner.
         metrics: counts.
+        clock: its steady time.
+        patience: seconds for which what the broker refuses is tried again; then it is dropped.
         breathe: called with channel, data and info of each publish; whether it is time to give the event loop a turn.
+
+    Attributes:
+        dropped: publishes that were accepted and could not go out.
     """
 
     def __init__(
@@ -53,13 +59,18 @@ class Flusher(Generic[R_co]):
         backlog: Backlog,
         local: Mapping[str, R_co],
         metrics: Metrics,
+        clock: Clock,
+        patience: float,
         breathe: Callable[[str, str, str], bool],
     ) -> None:
         """Nothing is flushed yet."""
         self._broker = broker
         self._backlog = backlog
         self._local = local
+        self.dropped = 0
         self._metrics = metrics
+        self._clock = clock
+        self._patience = patience
         self._breathe = breathe
         self._flushing: set[str] = set()
 
@@ -74,7 +85,8 @@ class Flusher(Generic[R_co]):
         Raises:
             BacklogFull: nothing was kept or delivered.
         """
-        serial = self._backlog.append(key, channel, data, info, idempotency_key, ticket)
+        now = self._clock.monotonic()
+        serial = self._backlog.append(key, channel, data, info, idempotency_key, ticket, now)
         if serial is None:
             return Published("", 0, 0, duplicate=True, queued=True)
         self._metrics.queued.inc()
@@ -89,10 +101,11 @@ class Flusher(Generic[R_co]):
 
         Args:
             flush: publish what waits; else it waits on.
-            settle: called when nothing waits any more; publishes after that may go to the broker.
+            settle: called when nothing waits any more, or waits on; publishes after that may go to the broker.
 
         Raises:
-            BrokerError: the broker went away again; what is left waits on.
+            BrokerUnavailable: the broker went away again; what is left waits on.
+            BrokerError: the broker refuses what waits, and it waits on; all else is done.
         """
         if key in self._flushing:
             return
@@ -104,8 +117,7 @@ class Flusher(Generic[R_co]):
             subscription.hold()
         self._flushing.add(key)
         try:
-            if flush:
-                await self._flush(key, subscriptions, seen_until)
+            refused = await self._flush(key, subscriptions, seen_until) if flush else None
             settle()
             await self._read_missed(key, subscriptions)
         finally:
@@ -113,15 +125,24 @@ class Flusher(Generic[R_co]):
             for subscription in subscriptions:
                 subscription.release()
             self._deliver_waiting(key, seen_until)
+        if refused is not None:
+            raise refused
 
-    async def _flush(self, key: str, subscriptions: list[Subscription], seen_until: int) -> None:
+    async def _flush(self, key: str, subscriptions: list[Subscription], seen_until: int) -> BrokerError | None:
+        """Publish what waits; the error of one that is refused, with which all behind it waits on."""
         while (waiting := self._backlog.first(key)) is not None:
-            offset = await self._publish(key, waiting)
+            try:
+                offset = await self._publish(key, waiting)
+            except BrokerUnavailable:
+                raise
+            except BrokerError as error:
+                return error
             self._backlog.done(key)
             if offset and waiting.serial <= seen_until:
                 for subscription in subscriptions:
                     if subscription.channel == waiting.channel and subscription.joined_at < waiting.serial:
                         subscription.skip(offset)
+        return None
 
     async def _publish(self, key: str, waiting: Waiting) -> int:
         """Publish one that waited; its offset, or 0 if it went nowhere."""
@@ -137,14 +158,22 @@ class Flusher(Generic[R_co]):
                 ticket=waiting.ticket,
             )
         except StreamLimitExceeded:
-            # It could never go out, and whatever is behind it would wait for ever.
-            self._metrics.refused.labels("streams").inc()
-            return 0
+            return self._drop("streams")
         except BrokerUnavailable as error:
             self._backlog.keep_ticket(key, error.ticket)
             raise
+        except BrokerError:
+            if self._clock.monotonic() - waiting.since < self._patience:
+                raise
+            return self._drop("broker")
         self._metrics.published += 1
         return 0 if published.duplicate else published.offset
+
+    def _drop(self, reason: str) -> int:
+        """It will not go out, and whatever is behind it would wait for ever."""
+        self._metrics.refused.labels(reason).inc()
+        self.dropped += 1
+        return 0
 
     async def _read_missed(self, key: str, subscriptions: list[Subscription]) -> None:
         by_channel: defaultdict[str, list[Subscription]] = defaultdict(list)
@@ -153,10 +182,21 @@ class Flusher(Generic[R_co]):
                 by_channel[subscription.channel].append(subscription)
         for channel, several in by_channel.items():
             since = Position(min(subscription.offset for subscription in several), "")
-            history = await self._broker.history(key, channel, since=since)
-            missed = _pushes(several[0].head, history)
+            top, missed = await self._read(key, channel, since, several[0].head)
             for subscription in several:
-                subscription.catch_up(history.position, missed)
+                subscription.catch_up(top, missed)
+
+    async def _read(
+        self, key: str, channel: str, since: Position, head: Frame
+    ) -> tuple[Position | None, list[Delivery]]:
+        """The top of a stream and what is behind a position; None if the broker refuses."""
+        try:
+            history = await self._broker.history(key, channel, since=since)
+        except BrokerUnavailable:
+            raise
+        except BrokerError:
+            return None, []
+        return history.position, [(each, publication_push(head, each.text, each.size)) for each in history.publications]
 
     def _deliver_live(self, key: str, channel: str, data: str, info: str) -> int:
         local = self._local.get(key)
@@ -176,7 +216,3 @@ class Flusher(Generic[R_co]):
         for waiting in left:
             if waiting.serial > seen_until:
                 self._deliver_live(key, waiting.channel, waiting.data, waiting.info)
-
-
-def _pushes(head: Frame, history: History) -> list[Delivery]:
-    return [(each, publication_push(head, each.text, each.size)) for each in history.publications]

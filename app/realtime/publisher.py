@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from app.realtime.backlog import Backlog, BacklogFull
-from app.realtime.broker import Broker, BrokerUnavailable, Published, StreamLimitExceeded, Subscriber
+from app.realtime.broker import Broker, BrokerError, BrokerUnavailable, Published, StreamLimitExceeded, Subscriber
+from app.realtime.clock import Clock
 from app.realtime.envelope import Envelopes
 from app.realtime.flush import Flusher
 from app.realtime.identity import IdentityError, UserContext, check_id, encode_key, user_of
@@ -20,6 +22,8 @@ PUSH_BYTES = 80
 
 
 WAIT_SECONDS = 0.02
+
+logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -91,6 +95,8 @@ class Publisher(Generic[M]):
         metrics: counts.
         critical_types: event types that pass in emergency mode.
         retry_after: seconds told to who is refused.
+        clock: its steady time.
+        patience: seconds for which a publish that was let wait, and that the broker then refuses, is tried again.
         yield_bytes: after pushes of so many bytes a publisher gives the event loop one turn.
     """
 
@@ -104,6 +110,8 @@ class Publisher(Generic[M]):
         metrics: Metrics,
         critical_types: tuple[str, ...],
         retry_after: int,
+        clock: Clock,
+        patience: float,
         yield_bytes: int,
     ) -> None:
         """Take the parts."""
@@ -120,7 +128,13 @@ class Publisher(Generic[M]):
         self._metrics = metrics
         self._refused = metrics.refused
         self._flusher = Flusher(
-            broker=broker, backlog=backlog, local=self._local, metrics=metrics, breathe=self._breathe
+            broker=broker,
+            backlog=backlog,
+            local=self._local,
+            metrics=metrics,
+            clock=clock,
+            patience=patience,
+            breathe=self._breathe,
         )
         self.seal = envelopes.seal
 
@@ -244,16 +258,31 @@ class Publisher(Generic[M]):
         """Publish what waits for every user whose mode is not degraded any more, or for all.
 
         Raises:
-            BrokerError: the broker went away again; what is left waits on.
+            BrokerUnavailable: the broker went away again; what is left waits on.
+            BrokerError: the broker refuses what waits for one of them, and it waits on; others are done.
         """
+        refused = None
         for key in self._backlog.keys():  # noqa: SIM118 - a copy: flushing takes keys away
-            local = self._local.get(key)
-            kind = self._policy.decide(user_of(key)).kind if local is None else local.mode.kind
-            if whatever_the_mode or kind is not ModeKind.DEGRADED:
-                await self._flusher.catch_up(key)
-            while whatever_the_mode and key in self._backlog:  # somebody else is at it, and may yet fail
-                await asyncio.sleep(WAIT_SECONDS)
-                await self._flusher.catch_up(key)
+            try:
+                await self._flush(key, whatever_the_mode)
+            except BrokerUnavailable:
+                raise
+            except BrokerError as error:
+                refused = error
+        if dropped := self._flusher.dropped:
+            self._flusher.dropped = 0
+            logger.error("publishes that had waited were refused for good, and dropped", extra={"publishes": dropped})
+        if refused is not None:
+            raise refused
+
+    async def _flush(self, key: str, whatever_the_mode: bool) -> None:
+        local = self._local.get(key)
+        kind = self._policy.decide(user_of(key)).kind if local is None else local.mode.kind
+        if whatever_the_mode or kind is not ModeKind.DEGRADED:
+            await self._flusher.catch_up(key)
+        while whatever_the_mode and key in self._backlog:  # somebody else is at it, and may yet fail
+            await asyncio.sleep(WAIT_SECONDS)
+            await self._flusher.catch_up(key)
 
     def _wait(
         self, key: str, channel: str, data: str, info: str, idempotency_key: str | None, ticket: str = ""

@@ -197,11 +197,11 @@ class Subscription:
         """Whether it waits for `catch_up`."""
         return self._interrupted
 
-    def catch_up(self, top: Position, missed: Sequence[Delivery]) -> None:
+    def catch_up(self, top: Position | None, missed: Sequence[Delivery]) -> None:
         """While holding: put what was missed before what is held. A gap that cannot be closed is reported.
 
         Args:
-            top: the stream's position.
+            top: the stream's position; None: it cannot be read.
             missed: what the stream keeps, at least from behind this subscription's position.
         """
         if self._state is SubscriptionState.ENDED:
@@ -212,7 +212,7 @@ class Subscription:
             return
         missed = [(publication, frame) for publication, frame in missed if publication.offset > self.offset]
         size = sum(frame.size for _, frame in missed)
-        whole = self.epoch == top.epoch and len(missed) == top.offset - self.offset
+        whole = top is not None and self.epoch == top.epoch and len(missed) == top.offset - self.offset
         if whole and size <= self._hold_limit:
             self._held = [*missed, *self._held]
         else:

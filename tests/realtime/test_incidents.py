@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from app.realtime.broker import BrokerError
+from app.realtime.broker import BrokerError, BrokerUnavailable
 from app.realtime.control import BATCH
 from app.realtime.identity import UserContext
 from app.realtime.modes import ModeKind
 from app.realtime.publisher import Refused
 from containers import GatewayContainer
+from tests.realtime.gates import Gate
 from tests.realtime.peer import Peer
 from tests.wire.faulty import make_faulty
 
@@ -38,12 +39,12 @@ async def leave_emergency(container: GatewayContainer) -> None:
     await container.control().refresh_modes()
 
 
-def unplug(container: GatewayContainer) -> Callable[[], object]:
+def unplug(container: GatewayContainer, error: type[BrokerError] = BrokerError) -> Callable[[], object]:
     """Make every publish fail; what is returned plugs it in again."""
     faulty = make_faulty(container)
 
     async def fail() -> None:
-        raise BrokerError("unplugged")
+        raise error("unplugged")
 
     faulty.before["publish"] = fail
     return faulty.before.clear
@@ -119,16 +120,98 @@ async def test_in_emergency_with_no_broker_what_is_critical_waits_and_all_else_i
 
 
 async def test_a_broker_that_goes_away_again_keeps_what_waits_and_says_so(container: GatewayContainer) -> None:
-    plug_in = unplug(container)
+    plug_in = unplug(container, BrokerUnavailable)
     await container.control().broker_lost("no answer")
     await publish(container)
-    with pytest.raises(BrokerError):
+    with pytest.raises(BrokerUnavailable):
         await container.control().broker_restored()
+    assert not container.control().ready()
     await container.control().broker_lost("no answer")
     assert container.backlog().size
     plug_in()
     await container.control().broker_restored()
     assert not container.backlog().size
+
+
+async def test_a_node_is_ready_when_everybody_has_been_brought_up_to_date(container: GatewayContainer) -> None:
+    faulty = make_faulty(container)
+    control = container.control()
+    async with Peer(container) as alice:
+        await alice.connect("alice")
+        assert control.ready()
+        await control.broker_lost("no answer")
+        assert not control.ready()
+        container.publisher().connected("alice")[0].interrupt()
+        gate = faulty.before["history"] = Gate()
+        during: list[bool] = []
+        await gate.hold(control.broker_restored(), lambda: during.append(control.ready()))
+        assert during == [False]
+        assert control.ready()
+
+
+async def test_a_refusal_of_one_user_is_nothing_to_the_others_and_is_tried_again(
+    container: GatewayContainer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.realtime.control.REFUSED_AGAIN_SECONDS", 0.01)
+    faulty, calls = make_faulty(container), 0
+
+    async def refuse_two() -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 2:
+            raise BrokerError("full")
+
+    async with Peer(container) as alice:
+        await alice.connect("alice")
+        await container.control().broker_lost("no answer")
+        for user in ("alice", "bob", "carol"):
+            await container.publisher().publish_to_user(user, "tick", user)
+        faulty.before["publish"] = refuse_two
+        await container.control().broker_restored()
+        assert [user for user in ("alice", "bob", "carol") if f"user:{user}" in container.backlog()] == ["alice"]
+        assert "the broker refuses what waited for it, which is tried again: full" in caplog.messages
+        assert container.control().ready()
+        assert (await container.control().report("alice"))[0].mode is ModeKind.UNIFIED
+        assert await publish(container, data="behind it"), "what is first goes out first"
+        async with asyncio.timeout(5):
+            while container.backlog().size:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+        assert not await publish(container, data="last")
+        await alice.settle()
+        assert alice.data() == ["alice", "behind it", "last"]
+
+
+async def test_a_stream_that_cannot_be_read_ends_its_own_subscriptions_alone(container: GatewayContainer) -> None:
+    faulty = make_faulty(container)
+
+    async def refuse_once() -> None:
+        faulty.before.clear()
+        raise BrokerError("full")
+
+    async with Peer(container) as alice, Peer(container) as bob:
+        for peer, user in ((alice, "alice"), (bob, "bob")):
+            await peer.connect(user)
+            await peer.call("subscribe", {"channel": "news"})
+        await container.control().broker_lost("no answer")
+        for user in ("alice", "bob"):
+            container.publisher().connected(user)[0].interrupt()
+        faulty.before["history"] = refuse_once
+        await container.control().broker_restored()
+        for user in ("alice", "bob"):
+            await container.publisher().publish_to_user(user, "tick", 1)
+        await alice.settle()
+        await bob.settle()
+        assert [alice.close_code, bob.close_code] == [3010, None]
+        assert bob.data() == [1]
+
+
+async def test_nodes_are_told_of_a_mode_also_if_what_waited_is_refused(container: GatewayContainer) -> None:
+    unplug(container)
+    await container.control().set_mode(ModeKind.DEGRADED)
+    assert await publish(container)
+    with pytest.raises(BrokerError):
+        await container.control().set_mode(ModeKind.UNIFIED)
+    assert '"unified"' in (await container.broker().stored())["mode"]
 
 
 async def test_an_incident_that_holds_on_is_the_reason_when_the_operators_mode_ends(
