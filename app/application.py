@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,68 +10,15 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 
-from app.guard import RequestGuard
+from app.gateway import Gateway
+from app.guard import RequestGuard, StartGuard
 from app.isolation import Auditor
 from app.problems import install_problems
-from app.realtime.broker import BrokerUnavailable
 from app.routes import events, isolation, operations, users
 from app.routes.schemas import install_openapi
 from app.shortcut import Shortcut
 from app.websocket import WebSocketEndpoint
-from config import ConfigurationError, find_problems
 from containers import GatewayContainer
-from providers import prove_async
-
-
-class Gateway:
-    """The running gateway of one application, in `app.state.gateway`.
-
-    Args:
-        container: what it is made of.
-    """
-
-    def __init__(self, container: GatewayContainer) -> None:
-        """Nothing runs yet."""
-        self._container = container
-
-    async def drain(self) -> None:
-        """Take no new connections and end all with 3001, over `shutdown.drain_seconds`."""
-        await self._container.control().drain(self._container.settings().shutdown.drain_seconds)
-
-    async def _prove(self) -> None:
-        lifecycle = self._container.lifecycle()
-        untouched = lifecycle.total == 0
-        await prove_async(self._container, self._container.probes())
-        if untouched:
-            lifecycle.clear()  # the proof's own two users, whom nobody should look for
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """From start to stop. Connections end before the broker: a slow broker must not keep a dead socket open.
-
-        Raises:
-            config.ConfigurationError: the settings are not fit for production.
-            providers.ProofError: the wiring does not keep users apart, or cannot be shown to.
-        """
-        settings = self._container.settings()
-        # `bulkhead serve` has said it already; whoever runs the application otherwise must be stopped as well.
-        if settings.profile == "production" and (problems := find_problems(settings)):
-            raise ConfigurationError(problems)
-        await self._prove()
-        broker, control = self._container.broker(), self._container.control()
-        await broker.start(control)
-        try:
-            with contextlib.suppress(BrokerUnavailable):  # then it is done as soon as it can be
-                await control.synchronize()
-            async with self._container.emergency().running():
-                yield
-        finally:
-            try:
-                await control.drain(0)
-                # Half of what draining leaves of the grace period: connections and the server want some of it, too.
-                await control.flush(max(0, settings.shutdown.grace_seconds - settings.shutdown.drain_seconds) / 2)
-            finally:
-                await broker.close()
 
 
 def create_app(container: GatewayContainer | None = None) -> FastAPI:
@@ -84,7 +30,7 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
 
     Returns:
         The application. It carries its container as `app.state.container`; nothing is global, so many applications with
-        many containers live in one process.
+        many containers live in one process. It serves while its lifespan runs, and answers 503 before and after.
 
     Raises:
         config.ConfigurationError: the settings cannot be read.
@@ -114,6 +60,7 @@ def create_app(container: GatewayContainer | None = None) -> FastAPI:
     app.state.auditor = auditor
     app.add_middleware(RequestGuard, body_bytes=settings.limits.body_bytes)
     app.add_middleware(Shortcut, routes=[route for route in events.router.routes if isinstance(route, APIRoute)])
+    app.add_middleware(StartGuard, gateway=gateway)
     install_problems(app)
     install_openapi(app, events.Event, events.UserEvent, events.Receipt)
     app.router.routes.insert(0, WebSocketRoute("/connection/websocket", WebSocketEndpoint(container)))

@@ -17,8 +17,10 @@ from typing import Annotated
 
 from fastapi import Depends, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 
+from app.gateway import gateway_of
 from app.isolation import Auditor
 from app.problems import ProblemError
 from app.realtime import publisher
@@ -31,10 +33,21 @@ from config import Settings
 from containers import GatewayContainer
 
 
+def started_container(app: Starlette) -> GatewayContainer:
+    """See `current_container`."""
+    gateway = gateway_of(app)
+    gateway.check_started()
+    return gateway.container
+
+
 async def current_container(connection: HTTPConnection) -> GatewayContainer:
-    """The container of the application that serves this request."""
-    container: GatewayContainer = connection.app.state.container
-    return container
+    """The container of the gateway that serves this request, or is mounted in the application that does.
+
+    Raises:
+        app.gateway.NoGateway: there is none.
+        ProblemError: 503, it has not started; a WebSocket is accepted and closed with 3004.
+    """
+    return started_container(connection.app)
 
 
 Container = Annotated[GatewayContainer, Depends(current_container)]

@@ -5,8 +5,39 @@ from __future__ import annotations
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
-from app.problems import BodyTooLarge, Problem, problem_response
+from app.gateway import Gateway
+from app.problems import BodyTooLarge, Problem, ProblemError, close_for, problem_response
+
+
+class StartGuard:
+    """ASGI middleware: serves nobody unless the gateway has started, and with that proved that it keeps users apart.
+
+    An application that mounts another one does not run its lifespan by itself, and servers can leave lifespans out.
+
+    Args:
+        app: what is guarded.
+        gateway: the one of the application.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        """Look at nothing yet."""
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may be served."""
+        if self._gateway.started or scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._gateway.check_started()
+        except ProblemError as error:
+            if scope["type"] == "websocket":
+                await close_for(error, WebSocket(scope, receive, send))
+            else:
+                await problem_response(error.problem)(scope, receive, send)
 
 
 class RequestGuard:

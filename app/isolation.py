@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.datastructures import DefaultPlaceholder
+from starlette.applications import Starlette
 from starlette.datastructures import State
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.realtime.manager import UserManager
 from config.settings import IsolationSettings
@@ -22,8 +24,8 @@ from providers.reach import reachable
 from providers.report import Finding, Report
 from providers.sharing import shared_objects
 
-STOP = (DefaultPlaceholder,)
-"""Classes of the framework whose objects all may reach."""
+STOP = (DefaultPlaceholder, ProxyHeadersMiddleware)
+"""Classes of the framework, and of the server around the application, whose objects all may reach."""
 
 SLICE_SECONDS = 0.002  # of the event loop, then others have their turn
 MOST = 0.5  # of one CPU, for an audit that was asked for
@@ -79,7 +81,7 @@ class Auditor:
 
     def __init__(self, app: FastAPI, container: GatewayContainer) -> None:
         """Nothing is audited yet."""
-        self._app = app
+        self._apps: list[Starlette] = [app]
         self._container = container
         self._parts: tuple[object, ...] = ()
         self._since = 0.0
@@ -87,6 +89,10 @@ class Auditor:
         self._requests = 0
         self._known: dict[object, None] = {}
         self._last: Audited | None = None
+
+    def count_in(self, app: Starlette) -> None:
+        """Let an application that mounts this one belong to it, before the start."""
+        self._apps.append(app)
 
     @property
     def parts(self) -> tuple[object, ...]:
@@ -102,7 +108,7 @@ class Auditor:
     async def running(self) -> AsyncIterator[None]:
         """From start to stop: audits in the background, if `isolation.audit_share` says so."""
         clock, settings = self._container.clock(), self._container.settings().isolation
-        self._parts = tuple(parts_of(self._app, self._container))
+        self._parts = tuple(part for app in self._apps for part in parts_of(app, self._container))
         self._since = clock.monotonic()
         self._container.metrics().audit_age.set_function(lambda: clock.monotonic() - self._since)
         sampler = asyncio.create_task(self._sample(settings)) if settings.audit_share else None
@@ -202,7 +208,7 @@ class GaveWay(Exception):
     """An audit in the background made room for one that was asked for."""
 
 
-def parts_of(app: FastAPI, container: GatewayContainer) -> Iterator[object]:
+def parts_of(app: Starlette, container: GatewayContainer) -> Iterator[object]:
     """What of an ASGI application can change, and all connections run through: routes, middleware, closures of both.
 
     Asked before users come, so that nothing of theirs is among it.

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -149,21 +150,34 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
 
 
-def install_problems(app: FastAPI) -> None:
-    """Make every error of an application a problem, and close WebSockets for it with a code that SDKs understand."""
+async def close_for(error: ProblemError, websocket: WebSocket) -> None:
+    """Close a WebSocket for a problem."""
+    reason = error.problem.detail.encode()[:123].decode(errors="ignore")
+    with suppress(WebSocketDisconnect):  # there is nobody left to tell
+        if websocket.application_state is WebSocketState.CONNECTING:
+            # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
+            await websocket.accept()
+        await websocket.close(error.close_code, reason)
+
+
+def install_gateway_problems(app: Starlette) -> None:
+    """Make errors of the gateway problems, and close WebSockets for them with a code that SDKs understand."""
 
     async def known(connection: HTTPConnection, error: Exception) -> Response | None:
         problem_error = as_problem_error(error)
         assert problem_error is not None
         if isinstance(connection, WebSocket):
-            reason = problem_error.problem.detail.encode()[:123].decode(errors="ignore")
-            with suppress(WebSocketDisconnect):  # there is nobody left to tell
-                if connection.application_state is WebSocketState.CONNECTING:
-                    # Accepted first: SDKs take a refused upgrade for a network fault and try for ever.
-                    await connection.accept()
-                await connection.close(problem_error.close_code, reason)
+            await close_for(problem_error, connection)
             return None
         return problem_response(problem_error.problem, problem_error.headers)
+
+    for kind in GATEWAY_ERRORS:
+        app.add_exception_handler(kind, cast(Any, known))
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of an application a problem."""
+    install_gateway_problems(app)
 
     async def http(request: Request, error: HTTPException) -> Response:
         phrase = HTTPStatus(error.status_code).phrase
@@ -179,5 +193,5 @@ def install_problems(app: FastAPI) -> None:
         return problem_response(unknown_problem(error))
 
     handlers: dict[Any, Any] = {HTTPException: http, RequestValidationError: invalid, Exception: unknown}
-    for kind, handler in {**handlers, **dict.fromkeys(GATEWAY_ERRORS, known)}.items():
+    for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

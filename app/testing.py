@@ -21,6 +21,7 @@ from typing import Any
 from dependency_injector import providers
 from fastapi import FastAPI
 
+from app.gateway import gateway_of
 from app.realtime.broker import Broker
 from app.realtime.clock import Clock
 from app.realtime.modes import ModeKind
@@ -110,9 +111,9 @@ def api_headers(container: GatewayContainer) -> dict[str, str]:
 
 @asynccontextmanager
 async def serve(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an application of `create_app` on a free port of 127.0.0.1, in the running event loop.
+    """Serve an application of `create_app`, or one that mounts it, on a free port of 127.0.0.1.
 
-    At the end of the block connections are drained as `bulkhead serve` does it.
+    It runs in the event loop of the caller, and drains connections at the end of the block as `bulkhead serve` does.
 
     Yields:
         Its address, such as `http://127.0.0.1:40123`; WebSockets are at `ws` instead of `http`.
@@ -120,7 +121,8 @@ async def serve(app: FastAPI) -> AsyncIterator[str]:
     Raises:
         RuntimeError: the application does not start; the log says why.
     """
-    server = _Server(app, app.state.container.settings(), app.state.gateway.drain)
+    gateway = gateway_of(app)
+    server = _Server(app, gateway.container.settings(), gateway.drain)
     listener = listen("127.0.0.1", 0)
     serving = asyncio.create_task(server.serve([listener]))
     started = asyncio.create_task(server.listens.wait())

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.dependencies import ApiKey, is_api_key
+from app.dependencies import ApiKey, is_api_key, started_container
 from app.problems import BodyTooLarge, Problem, ProblemError, as_problem_error, unknown_problem
 from app.realtime.manager import UserManager
 from app.realtime.publisher import Publisher
@@ -77,7 +77,7 @@ class PublishRoute(APIRoute):
         """Describe the endpoint as any other, by its name and docstring, and run it as it is."""
 
         async def answer(scope: Scope, receive: Receive) -> bytes:
-            container: GatewayContainer = scope["app"].state.container
+            container = started_container(scope["app"])
             settings = container.settings()
             if not is_api_key(settings, _api_key(scope)):
                 raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")

@@ -146,13 +146,17 @@ ids = st.text(st.sampled_from("ab/%25FAf.é\ufffd:#? +"), min_size=1, max_size=6
 @example("%", "%25")
 async def test_two_users_are_two_streams(first: str, second: str) -> None:
     container = gateway_container()
-    transport = httpx.ASGITransport(create_app(container))
-    async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=api_headers(container)) as api:
+    app = create_app(container)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://x", headers=api_headers(container)) as api,
+    ):
         for user in (first, second):
             if user in (".", ".."):
                 return  # httpx removes them from paths
             response = await api.post(f"{path_of(user)}/events", json={"type": "a", "data": 1})
             assert response.status_code == 200
-    for user in (first, second):
-        streams = await container.broker().streams(UserContext(user_id=user).key)
-        assert [stream.position.offset for stream in streams] == [2 if first == second else 1]
+        for user in (first, second):
+            streams = await container.broker().streams(UserContext(user_id=user).key)
+            assert [stream.position.offset for stream in streams] == [2 if first == second else 1]

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app import create_app
+from app import create_app, mount_gateway
 from app.server import listen
 from containers import GatewayContainer
 from tests.gateway import RunningGateway
@@ -47,7 +47,6 @@ async def below(container: GatewayContainer, root_path: str, mounted_at: str) ->
     app = gateway
     if mounted_at:
         app = FastAPI()
-        app.router.lifespan_context = gateway.router.lifespan_context
-        app.mount(mounted_at, gateway)
+        mount_gateway(app, mounted_at, gateway)
     async with uvicorn_serving(app, root_path) as url:
         yield RunningGateway(container, f"{url}{mounted_at}")

@@ -111,7 +111,7 @@ async def test_the_long_way_publishes_as_the_short_way_does() -> None:
     container = build_container()
     gateway = create_app(container)
     long_way = FastAPI(routes=gateway.routes)
-    long_way.state.container = container
+    long_way.state.gateway = gateway.state.gateway
     transport = httpx.ASGITransport(long_way)
     async with (
         gateway.router.lifespan_context(gateway),
