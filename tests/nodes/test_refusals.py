@@ -14,7 +14,7 @@ import pytest
 from tests.engine.fixtures import Engines
 from tests.engine.server import Node
 from tests.gateway import RunningGateway, build_container, eventually, serving
-from tests.http.modes import publish
+from tests.http.modes import metric, publish
 from tests.nodes.options import settings
 from tests.nodes.world import until
 
@@ -95,6 +95,30 @@ async def test_what_waited_and_a_full_engine_refuses_waits_on_and_others_are_ser
 async def has_seen(client: Any, wanted: int, seen: list[int]) -> bool:
     seen += [push["pub"]["data"]["data"] for push in await client.arrived() if "pub" in push]
     return len(seen) >= wanted
+
+
+async def test_what_the_engine_refuses_for_as_long_as_events_are_kept_is_dropped_and_counted(
+    engines: Engines, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = engines.stand_alone(lasting=True)
+    async with node(server, history={"ttl": 3}) as (gateway, api):
+        await publish(api)
+        await lose(server, gateway)
+        server.call("CONFIG", "SET", "maxmemory", "1")
+        assert (await publish(api)).json()["queued"]
+        assert (await publish(api)).json()["queued"]
+        await until(partial(is_ready, api))
+        assert waiting(gateway)
+        await until(lambda: is_empty(gateway))
+        assert await metric(api, "bulkhead_refused_publications_total", reason="broker") == 2
+        [record] = [each for each in caplog.records if "dropped" in each.message]
+        assert record.__dict__["publishes"] == 2
+        server.call("CONFIG", "SET", "maxmemory", "0")
+        assert "epoch" in (await publish(api)).json()
+
+
+async def is_empty(gateway: RunningGateway) -> bool:
+    return not waiting(gateway)
 
 
 async def test_a_node_that_starts_on_a_full_engine_serves_and_tells_later_what_operators_set(engines: Engines) -> None:

@@ -3,6 +3,7 @@
 -- KEYS: meta. ARGV: milliseconds.
 
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HSET', KEYS[1], 'h', string.format('%.0f', clock() + ARGV[1]))
+  -- In this order, as a server that is full refuses the first write of a script alone: positions must not go by that.
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  redis.call('HSET', KEYS[1], 'h', string.format('%.0f', clock() + ARGV[1]))
 end

@@ -12,7 +12,7 @@ local now = clock()
 -- Whoever sent this has given it up; a later attempt may be here already.
 if now > tonumber(ARGV[13]) then return {2, 0, ''} end
 
-local name = #channel .. ' ' .. channel .. idempotency
+local name, forgotten = #channel .. ' ' .. channel .. idempotency, false
 if idempotency ~= '' then
   local first = redis.call('HGET', KEYS[3], name)
   if first then
@@ -23,8 +23,7 @@ if idempotency ~= '' then
       local kind = entry and entry[2][4] == ticket and 0 or 1
       return {kind, tonumber(offset), epoch}
     end
-    redis.call('HDEL', KEYS[3], name)
-    redis.call('LREM', KEYS[4], 1, name)
+    forgotten = true
   end
 end
 
@@ -46,6 +45,7 @@ redis.call('HSET', KEYS[1], 'c' .. channel, string.format('%.0f %s %.0f %s', off
 redis.call('PEXPIRE', KEYS[1], math.max(ttl, held - now))
 
 if idempotency ~= '' then
+  if forgotten then redis.call('LREM', KEYS[4], 1, name) end
   redis.call('HSET', KEYS[3], name, string.format('%.0f %s %.0f', offset, epoch, now + idempotency_ttl))
   redis.call('RPUSH', KEYS[4], name)
   while redis.call('LLEN', KEYS[4]) > idempotency_limit do

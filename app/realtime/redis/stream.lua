@@ -35,8 +35,9 @@ local function open(meta, stream, channel, now, ttl, limit, epoch, lineage)
   elseif not has_room(meta, now, held, limit) then
     return nil
   end
-  redis.call('DEL', stream)
+  -- First what needs memory: a server that is full refuses the first write of a script alone.
   redis.call('HSET', meta, 'c' .. channel, '0 ' .. epoch .. ' ' .. string.format('%.0f', now + ttl) .. ' ' .. lineage)
+  redis.call('DEL', stream)
   redis.call('PEXPIRE', meta, math.max(ttl, held - now))
   return 0, epoch, held
 end
