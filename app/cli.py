@@ -89,6 +89,7 @@ ContainerName = Annotated[
 
 def serve_gateway(context: typer.Context, container: ContainerName = None) -> None:
     """Serve, unless `bulkhead check` would find a problem. Takes every setting as an option."""
+    from app import create_app
     from app.checks import build_container, checked_settings, find_container, prove_wiring
     from app.server import ListenError, StartError, serve
     from app.workers import serve_workers
@@ -101,7 +102,7 @@ def serve_gateway(context: typer.Context, container: ContainerName = None) -> No
             if settings.workers > 1:
                 serve_workers(settings, container)
             else:
-                serve(settings, build_container(settings, make))
+                serve(create_app(build_container(settings, make)))
         except ListenError as error:
             raise ConfigurationError([Problem("host", str(error.strerror))]) from error
         except StartError as error:

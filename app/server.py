@@ -13,14 +13,14 @@ from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from app import create_app
+from app.gateway import gateway_of
 from app.logging import configure_logging
 from app.remote import local_address
-from config import Settings
-from containers import GatewayContainer
+from config import ConfigurationError, Problem, Settings
 
 BACKLOG = 2048
 USER_TIMEOUT_SECONDS = 30
@@ -181,46 +181,47 @@ def tune_garbage_collection() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def serve(settings: Settings, container: GatewayContainer) -> None:
-    """Serve until the process is told to stop. Logging is configured for the whole process.
+def serve(app: Starlette) -> None:
+    """Serve an application with a gateway as `bulkhead serve` does, until the process is told to stop.
+
+    It listens on `host` and `port`, configures logging for the whole process (`log`), says where it listens, and on
+    SIGTERM or SIGINT drains connections and ends within `shutdown.grace_seconds`. Call it in the main thread, and not
+    in an event loop: it makes its own.
 
     Args:
-        settings: those of the container.
-        container: what is served.
+        app: of `app.create_app`, or one that `app.mount_gateway` was given. The settings are those of its gateway.
 
     Raises:
+        app.gateway.NoGateway: it has no gateway.
+        config.ConfigurationError: `workers` is more than 1: an application cannot be handed to other processes.
         ListenError: the address cannot be listened on.
         StartError: the application did not start; the reason is in the log.
     """
+    settings = gateway_of(app).container.settings()
+    if settings.workers > 1:
+        message = f"is {settings.workers}, but an application of your own is served by one process"
+        remedy = "Set it to 1, and run several processes behind a load balancer, with one broker.url."
+        raise ConfigurationError([Problem("workers", message, remedy=remedy)])
     with listen(settings.host, settings.port) as listener:
-        run(settings, container, [listener])
+        run(app, [listener])
 
 
-def run(
-    settings: Settings,
-    container: GatewayContainer,
-    listeners: Sequence[socket.socket],
-    ready: Callable[[], None] | None = None,
-) -> None:
+def run(app: Starlette, listeners: Sequence[socket.socket], ready: Callable[[], None] | None = None) -> None:
     """Serve on bound sockets, as `serve` does.
 
     Args:
-        settings: those of the container.
-        container: what is served.
+        app: see `serve`.
         listeners: are closed at the end.
         ready: called when it listens; default: says where on standard output.
 
     Raises:
         StartError: the application did not start; the reason is in the log.
     """
+    gateway = gateway_of(app)
+    settings = gateway.container.settings()
     configure_logging(settings.log)
-    app = create_app(container)
-
-    async def drain() -> None:
-        await app.state.gateway.drain()
-
     try:
-        Server(app, settings, drain, ready).run(sockets=list(listeners))
+        Server(app, settings, gateway.drain, ready).run(sockets=list(listeners))
     except SystemExit as error:  # That is how uvicorn tells.
         raise StartError("the application did not start; the log says why") from error
 

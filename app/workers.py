@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 
+from app import create_app
 from app.checks import build_container, find_container
 from app.embedded import EmbeddedEngine
 from app.logging import configure_logging
@@ -190,7 +191,7 @@ def work(
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
-        run(settings, build_container(settings, find_container(container)), listeners, tell)
+        run(create_app(build_container(settings, find_container(container))), listeners, tell)
     except StartError:
         raise SystemExit(1) from None  # why, is in the log
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import jwt
 import pytest
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
+from app import create_app
 from app.cli import program
+from containers import GatewayContainer
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes"
 PRODUCTION = ("--auth.hmac_secret", SECRET, "--api_keys", "a-key-of-a-back-end")
@@ -183,7 +185,12 @@ def test_an_application_that_does_not_start_is_a_problem(monkeypatch: pytest.Mon
         async def __aexit__(self, *error: object) -> None:
             pass
 
-    monkeypatch.setattr("app.server.create_app", lambda container: Starlette(lifespan=lambda app: Away()))
+    def create(container: GatewayContainer) -> FastAPI:
+        app = create_app(container)
+        app.router.lifespan_context = lambda app: Away()
+        return app
+
+    monkeypatch.setattr("app.application.create_app", create)
     result = run("serve", "--profile", "development", "--port", "0")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "the broker is away" in result.stderr
