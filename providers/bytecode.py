@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import dis
+import functools
+import gc
 import types
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise, takewhile
+from typing import Any, NamedTuple
 
 EXTENDED_ARG = dis.opmap["EXTENDED_ARG"]
-STORE_ATTR = dis.opmap["STORE_ATTR"]
+LOAD_FAST = dis.opmap["LOAD_FAST"]
 STORE_DEREF = dis.opmap["STORE_DEREF"]
+CHANGES_GLOBAL = frozenset({dis.opmap["STORE_GLOBAL"], dis.opmap["DELETE_GLOBAL"]})
+CHANGES_ATTRIBUTE = frozenset({dis.opmap["STORE_ATTR"], dis.opmap["DELETE_ATTR"]})
+SETTERS = frozenset({"setattr", "delattr", "vars", "__dict__", "__setattr__", "__delattr__"})
+"""Names by which code gets at attributes in other ways."""
+
+CLASS_OF = frozenset({"type", "__class__"})
+"""Names by which code gets at the class of an object."""
+
+CACHED = type(functools.cache(print))
+WRAPPERS = (functools.cached_property, functools.partialmethod, functools.singledispatchmethod, functools.partial)
 
 
 def assigned_free_variables(code: types.CodeType) -> set[str]:
@@ -36,14 +50,144 @@ def _stored(code: types.CodeType) -> set[str]:
     return stored
 
 
-def stores_on_first_argument(code: types.CodeType) -> bool:
-    """Tell whether a method assigns an attribute of its ``self``."""
-    if STORE_ATTR not in code.co_code[::2]:
-        return False
-    self = code.co_varnames[:1]
-    before: Any = None
+def nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function and of those inside it."""
+    yield code
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            yield from nested(constant)
+
+
+def functions(value: Any) -> Iterator[types.FunctionType]:
+    """The functions that an attribute of a class is made of: a method, also behind decorators, those of a property."""
+    waiting, seen = [value], set[int]()  # the values are held by what they are attributes of
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        type_ = type(value)
+        if type_ is types.FunctionType:
+            yield value
+            waiting += (content for cell in value.__closure__ or () for content in gc.get_referents(cell))
+        if issubclass(type_, property):
+            waiting += (value.fget, value.fset, value.fdel)
+        elif issubclass(type_, (classmethod, staticmethod)):
+            waiting.append(value.__func__)
+        elif issubclass(type_, WRAPPERS):
+            waiting.append(value.func)
+        elif type_ in (types.FunctionType, CACHED):
+            waiting.append(value.__dict__.get("__wrapped__"))
+
+
+def changes_attributes(function: types.FunctionType) -> bool:
+    """Tell whether a function, or one within it, assigns attributes, or may, of whatever object."""
+    return any(_changes(code) or not SETTERS.isdisjoint(code.co_names) for code in nested(function.__code__))
+
+
+def changes_globals(code: types.CodeType) -> Iterator[str]:
+    """The global variables that a function itself assigns or deletes."""
+    operations = code.co_code[::2]
+    if any(operation in operations for operation in CHANGES_GLOBAL):
+        for instruction in dis.get_instructions(code):
+            if instruction.opcode in CHANGES_GLOBAL:
+                yield str(instruction.argval)
+
+
+class Change(NamedTuple):
+    """An attribute that is assigned or deleted.
+
+    Attributes:
+        scope: what the owner of the attribute is found in: a variable that is `local`, `global` or `free` (an enclosing
+            function's); `class` for the class of something; `other` for what else an expression may give.
+        variable: name of the variable, if there is one.
+        name: name of the attribute.
+    """
+
+    scope: str
+    variable: str
+    name: str
+
+
+def changes(code: types.CodeType, classes: Iterable[str] = ()) -> Iterator[Change]:
+    """The attributes that a function itself assigns or deletes.
+
+    Args:
+        classes: local variables that hold a class.
+    """
+    if not _changes(code):
+        return
+    known = set(classes)
+    before: list[dis.Instruction] = []
     for instruction in dis.get_instructions(code):
-        if instruction.opname == "STORE_ATTR" and (before[-1:] if isinstance(before, tuple) else (before,)) == self:
-            return True
-        before = instruction.argval
-    return False
+        if instruction.opname == "STORE_FAST" and _origin(before, known)[0] == "class":
+            known.add(instruction.argval)
+        if instruction.opcode in CHANGES_ATTRIBUTE:
+            yield Change(*_origin(_target(before, instruction), known), instruction.argval)
+        before.append(instruction)
+
+
+def gets_at_namespace(code: types.CodeType, variable: str) -> bool:
+    """Tell whether a function names the attributes of a local variable in another way: `vars(a)`, `a.__dict__`."""
+    if SETTERS.isdisjoint(code.co_names):
+        return False
+    named = [
+        set(one.argval) if isinstance(one.argval, tuple) else {one.argval}
+        for one in dis.get_instructions(code)
+        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD") or "LOAD_FAST" in one.opname
+    ]
+    return any(variable in one | other and not SETTERS.isdisjoint(one | other) for one, other in pairwise(named))
+
+
+def outer_changes(code: types.CodeType, classes: Collection[str] = ()) -> Iterator[Change]:
+    """Of these, those of objects that are there before the function is called: of classes, of what variables of others
+    hold."""
+    if _changes(code) and not (_changes_locals(code, classes) and CLASS_OF.isdisjoint(code.co_names)):
+        yield from (change for change in changes(code, classes) if change.scope in ("class", "global", "free"))
+
+
+def _changes(code: types.CodeType) -> bool:
+    operations = code.co_code[::2]
+    return any(operation in operations for operation in CHANGES_ATTRIBUTE)
+
+
+def _changes_locals(code: types.CodeType, classes: Collection[str]) -> bool:
+    """Tell whether all attributes that are assigned are clearly those of local variables. Scanned, as above."""
+    operations, arguments = code.co_code[::2], code.co_code[1::2]
+    return all(
+        operations[place - 1] == LOAD_FAST
+        and operations[place - 2] != EXTENDED_ARG
+        and code.co_varnames[arguments[place - 1]] not in classes
+        for place, operation in enumerate(operations)
+        if operation in CHANGES_ATTRIBUTE
+    )
+
+
+def _target(before: list[dis.Instruction], change: dis.Instruction) -> list[dis.Instruction]:
+    """Cut off what `a.b += 1` does between the load of `a` and the assignment."""
+    if before[-1].opname == "SWAP":
+        for index in range(len(before) - 1, 0, -1):
+            read = before[index].opname == "LOAD_ATTR" and before[index].argval == change.argval
+            if read and before[index - 1].opname == "COPY":
+                return before[: index - 1]
+    return before
+
+
+def _origin(expression: list[dis.Instruction], classes: Collection[str]) -> tuple[str, str]:
+    """Scope and variable of an expression that ends here, such as `a`, `a.b` or `type(a)`."""
+    parts = list(takewhile(lambda one: one.opname == "LOAD_ATTR", reversed(expression)))
+    if parts and parts[0].argval == "__class__":
+        return "class", ""
+    if len(parts) == len(expression):
+        return "other", ""
+    first = expression[-1 - len(parts)]
+    name = first.argval[-1] if isinstance(first.argval, tuple) else first.argval
+    if first.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+        return "global", name
+    if first.opname == "LOAD_DEREF":
+        return ("class", "") if name == "__class__" and not parts else ("free", name)
+    if "LOAD_FAST" in first.opname:
+        return "class" if name in classes and not parts else "local", name
+    called = [one.argval for one in expression[-5:-1] if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    is_type = first.opname == "CALL" and first.arg == 1 and called[-1:] == ["type"] and not parts
+    return "class" if is_type else "other", ""

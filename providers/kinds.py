@@ -26,7 +26,7 @@ import weakref
 import zoneinfo
 from asyncio import AbstractEventLoop, BaseProtocol, BaseTransport
 from collections import namedtuple
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
@@ -48,6 +48,15 @@ ATOMS = frozenset(
 
 PYDANTIC_VALUES = frozenset({"pydantic.types", "pydantic.networks", "pydantic_core._pydantic_core"})
 """Modules of values (secrets, URLs) that offer no way to change them. By name: this package does not need Pydantic."""
+
+CONSTRUCTORS = frozenset(
+    {"__new__", "__init__", "__post_init__", "__init_subclass__", "__set_name__", "_missing_"}
+    | {"__setattr__", "__delattr__", "__setstate__"}
+)
+"""Methods that make an object or a class, or that stand for the assignment itself."""
+
+DESCRIPTORS = (property, types.MemberDescriptorType, types.GetSetDescriptorType)
+"""Types of descriptors of which it is known where they store."""
 
 STOP_WIRING = (Provider, Container, DynamicContainer)
 """Stop: providers and containers. What they hand out is the matter of the proof of the wiring."""
@@ -142,7 +151,7 @@ def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
         return Kind(True, readers.nothing)
     if issubclass(type_, logging.Logger):
         return Kind(False, readers.logger)
-    if issubclass(type_, logging.Filter) or is_frozen(type_) or is_stateless_descriptor(type_):
+    if is_frozen(type_) or is_stateless_descriptor(type_):
         return Kind(False, readers.fields_of(type_))
     if type_.__flags__ & readers.HAS_REFERENTS:
         return Kind(True, empty=_is_bare(type_))
@@ -158,11 +167,12 @@ def _class_kind(metaclass: type) -> Kind | None:
 def is_frozen(type_: type) -> bool:
     """Tell whether objects of a type cannot be changed by assignment; what they refer to may still be mutable.
 
-    So are enum members, tuples and other builtin values of classes without attributes, frozen dataclasses, frozen
-    models of Pydantic, frozen structs of msgspec, and objects without any state.
+    So are tuples and other builtin values of classes without attributes, frozen dataclasses, frozen models of Pydantic,
+    frozen structs of msgspec, objects without any state, and enum members and filters of loggers whose methods assign
+    no attributes once they are made.
     """
-    if issubclass(type_, enum.Enum):
-        return True
+    if issubclass(type_, (enum.Enum, logging.Filter)):
+        return not any(map(bytecode.changes_attributes, _functions(type_, but=CONSTRUCTORS)))
     if (parameters := type_.__dict__.get("__dataclass_params__")) is not None:  # a plain subclass is not frozen
         return bool(parameters.frozen)
     if (struct_config := getattr(type_, "__struct_config__", None)) is not None:
@@ -192,14 +202,49 @@ def _is_bare(type_: type) -> bool:
 
 
 def assigns_attributes(type_: type) -> bool:
-    """Tell whether a method of a type gives its objects attributes. It reads bytecode: ask for few types."""
-    values = (value for class_ in type_.__mro__ for value in vars(class_).values())
-    codes = (value.__code__ for value in values if isinstance(value, types.FunctionType))
-    return any(map(bytecode.stores_on_first_argument, codes))
+    """Tell whether code of a type may give its objects attributes. It reads bytecode: ask for few types.
+
+    So does any method, property or decorated function that assigns an attribute, of whatever object, or that names what
+    does so (`setattr`, `__dict__`), a cached property, and a descriptor of the type that has a `__set__`.
+    """
+    return any(map(_stores_for_its_owner, _values(type_))) or any(map(bytecode.changes_attributes, _functions(type_)))
+
+
+def _values(type_: type, but: Collection[str] = ()) -> Iterator[object]:
+    """Attributes of a type and its bases, but for what libraries are made of."""
+    for class_ in type_.__mro__:
+        if not is_of_library(class_.__module__):
+            yield from (value for name, value in tuple(vars(class_).items()) if name not in but)
+
+
+def _functions(type_: type, but: Collection[str] = ()) -> Iterator[types.FunctionType]:
+    found = (function for value in _values(type_, but) for function in bytecode.functions(value))
+    return (function for function in found if not is_of_library(function.__globals__.get("__name__")))
+
+
+def _stores_for_its_owner(value: object) -> bool:
+    type_ = type(value)
+    if issubclass(type_, functools.cached_property):
+        return True
+    return hasattr(type_, "__set__") and type_ not in DESCRIPTORS and not is_of_library(type_.__module__)
+
+
+def is_of_library(module: object) -> bool:
+    """Tell whether a module is one of `readers.LIBRARIES`."""
+    return isinstance(module, str) and module.partition(".")[0] in readers.LIBRARIES
 
 
 def is_stateless_descriptor(type_: type) -> bool:
-    """Tell whether objects of a type are descriptors that, as their code reads, store nothing on themselves."""
+    """Tell whether objects of a type are descriptors that, as their code reads, store on nothing but their instance."""
     accessors = [getattr(type_, name, None) for name in ("__get__", "__set__", "__delete__")]
     functions = [accessor for accessor in accessors if isinstance(accessor, types.FunctionType)]
-    return bool(functions) and not any(bytecode.stores_on_first_argument(function.__code__) for function in functions)
+    return bool(functions) and not any(_stores_elsewhere(function.__code__) for function in functions)
+
+
+def _stores_elsewhere(accessor: types.CodeType) -> bool:
+    descriptor, instance = (*accessor.co_varnames, "", "")[:2]
+    return any(
+        (change.scope, change.variable) != ("local", instance)
+        for code in bytecode.nested(accessor)
+        for change in bytecode.changes(code)
+    ) or bytecode.gets_at_namespace(accessor, descriptor)

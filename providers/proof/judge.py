@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import cache, partial
@@ -16,6 +15,7 @@ from providers.errors import describe
 from providers.fresh import Fresh
 from providers.kinds import assigns_attributes, classify
 from providers.per_key import PerKey
+from providers.reach import Reader
 from providers.shared import Shared
 
 from .finding import Finding, Verdict
@@ -95,14 +95,14 @@ PASSES_ON = frozenset({Verdict.PER_KEY, Verdict.FRESH, Verdict.CHECKED, Verdict.
 class Judge:
     """Walks the wiring behind each ``PerKey``, and behind what else is asked for users.
 
-    :param shared: the objects that ``Shared`` providers give.
+    :param reader: skips the objects that ``Shared`` providers give.
     :ivar opinions: by the ids of providers.
     :ivar questions: providers of which two calls tell more than the wiring.
     """
 
-    def __init__(self, wiring: Wiring, shared: Sequence[object]) -> None:
+    def __init__(self, wiring: Wiring, reader: Reader) -> None:
         self._wiring = wiring
-        self._shared = shared
+        self._reader = reader
         self._questioned: set[int] = set()
         self.findings: list[Finding] = []
         self.questions: list[Provider[Any]] = []
@@ -126,7 +126,7 @@ class Judge:
         elif known(over) is not PerKey:
             opinion = Opinion(Verdict.LEAK, "there is not one instance for each key; undo the override")
         else:
-            made = maker_opinion(over.provides, self._shared)
+            made = maker_opinion(over.provides, self._reader)
             opinion = made if made.verdict in (Verdict.LEAK, Verdict.UNKNOWN) else opinion
         self._note((name,), root, over, opinion)
         if opinion.verdict is Verdict.PER_KEY:
@@ -151,7 +151,7 @@ class Judge:
                 self._value(link.target, step)
 
     def _value(self, value: object, path: Path) -> None:
-        part = mutable_part(value, self._shared)
+        part = mutable_part(value, self._reader)
         opinion = Opinion(Verdict.IMMUTABLE, "nobody can change it")
         if part is not None:
             opinion = Opinion(Verdict.LEAK, f"one object for all keys ({part} can change); {REMEDY}")
@@ -192,7 +192,7 @@ class Judge:
             why = reason(provider)
             return Opinion(Verdict.SHARED, why) if why else Opinion(Verdict.UNKNOWN, "no reason why it may be shared")
         if kind in MAKERS:
-            made = maker_opinion(provider.provides, self._shared)
+            made = maker_opinion(provider.provides, self._reader)
             if kind is providers.TypedConfigurationOption and made.verdict is Verdict.FRESH:
                 return CODE  # what it is made of is not judged
             checked = kind is Fresh and made.verdict in (Verdict.PROBED, Verdict.WIRING)
@@ -200,7 +200,7 @@ class Judge:
         if kind in ONE_OBJECT:
             return one_object_opinion(provider.provides)
         if kind in OPTIONS:
-            return option_opinion(provider)
+            return option_opinion(provider, self._reader)
         if kind in (providers.Dependency, providers.ExternalDependency) and provider.default is None:
             return Opinion(Verdict.UNKNOWN, "nothing provides this dependency; override it")
         return OPINIONS[kind]
@@ -217,10 +217,10 @@ def _may_be_immutable(type_: type) -> bool:
     return kind is None or not kind.mutable or (kind.empty and not assigns_attributes(type_))
 
 
-def option_opinion(provider: Provider[Any]) -> Opinion:
+def option_opinion(provider: Provider[Any], reader: Reader) -> Opinion:
     """Judge a value of the configuration."""
     try:
-        part = mutable_part(provider())
+        part = mutable_part(provider(), reader)
     except Exception as error:  # noqa: BLE001 - whatever users' code raises
         return Opinion(Verdict.UNKNOWN, f"cannot be read ({describe(type(error))}); configure it before the proof")
     if part is not None:
@@ -230,12 +230,12 @@ def option_opinion(provider: Provider[Any]) -> Opinion:
     return Opinion(Verdict.IMMUTABLE, "nobody can change it")
 
 
-def maker_opinion(provides: object, shared: Sequence[object]) -> Opinion:
+def maker_opinion(provides: object, reader: Reader) -> Opinion:
     """Judge what a provider calls at each call, another provider included."""
-    return WIRING if is_provider(provides) else factory_opinion(provides, shared)
+    return WIRING if is_provider(provides) else factory_opinion(provides, reader)
 
 
-def factory_opinion(factory: Any, shared: Sequence[object]) -> Opinion:
+def factory_opinion(factory: Any, reader: Reader) -> Opinion:
     """Judge a class or function that is called for each key."""
     if factory is None:
         return Opinion(Verdict.UNKNOWN, "provides nothing; say what it provides")
@@ -248,13 +248,13 @@ def factory_opinion(factory: Any, shared: Sequence[object]) -> Opinion:
         return Opinion(Verdict.LEAK, "an enum gives one member to all keys; provide an object that holds the member")
     if isinstance(called, type) and classify(called) is None:
         return Opinion(Verdict.IMMUTABLE, "nobody can change it")
-    part = mutable_part(factory, shared)
+    part = mutable_part(factory, reader)
     if part is not None:
         return Opinion(
             Verdict.LEAK,
             f"holds one object for all keys ({part}); make it in the call, or inject it",
         )
-    if (name := named_state(called, shared)) is not None:
+    if (name := named_state(called, reader)) is not None:
         return Opinion(
             Verdict.LEAK, f"uses {name}, one object of its module for all keys; make it in the call, or inject it"
         )
@@ -263,13 +263,13 @@ def factory_opinion(factory: Any, shared: Sequence[object]) -> Opinion:
     return CODE
 
 
-def named_state(called: Any, shared: Sequence[object]) -> str | None:
+def named_state(called: Any, reader: Reader) -> str | None:
     """Name what the code of a factory uses of its module and can change, or None."""
     candidates = [called.__func__ if isinstance(called, MethodType) else called]
     if isinstance(called, type):
         candidates = [getattr(called, name, None) for name in ("__new__", "__init__", "__post_init__")]
     functions = (function for function in candidates if isinstance(function, FunctionType))
-    return next((name for function in functions if (name := module_state(function, shared)) is not None), None)
+    return next((name for function in functions if (name := module_state(function, reader)) is not None), None)
 
 
 def constructs(called: object) -> bool:

@@ -14,7 +14,7 @@ from dependency_injector.providers import Provider
 from providers.errors import ProviderError, describe
 from providers.library import is_pending
 from providers.per_key import PerKey
-from providers.reach import Reached, reachable
+from providers.reach import Reached, Reader, walk
 
 from .finding import Finding, Verdict
 from .judge import REMEDY, Opinion
@@ -33,9 +33,9 @@ STAYS = "the instance stays when its last holder lets go; find who keeps it, and
 SYNTHETIC = "give probe arguments of two users that do not exist"
 
 
-def reach(roots: Iterable[object], shared: Sequence[object]) -> Reach:
+def reach(roots: Iterable[object], reader: Reader) -> Reach:
     """Give what objects reach and nobody has marked as shared, by id."""
-    return {id(one.object): one for root in roots for one in reachable(root, shared=shared) if not one.weak}
+    return {id(one.object): one for root in roots for one in walk(root, reader) if not one.weak}
 
 
 def nearest(found: Reach, ids: Set[int]) -> list[Reached]:
@@ -56,7 +56,7 @@ def mutable(found: Reach) -> set[int]:
     return {key for key, one in found.items() if one.mutable}
 
 
-def asked(provider: Provider[Any], shared: Sequence[object]) -> Generator[Pending, Any, Opinion]:
+def asked(provider: Provider[Any], reader: Reader) -> Generator[Pending, Any, Opinion]:
     """Judge a provider by two calls of it."""
     results: list[Any] = []
     try:
@@ -67,12 +67,12 @@ def asked(provider: Provider[Any], shared: Sequence[object]) -> Generator[Pendin
         return Opinion(Verdict.UNKNOWN, failure(error))
     first, second = results
     if first is second:
-        if any(first is one for one in shared):
+        if id(first) in reader.skipped:
             return Opinion(Verdict.SHARED, "gives the object of a Shared")
-        if mutable_part(first, shared) is None:
+        if mutable_part(first, reader) is None:
             return Opinion(Verdict.IMMUTABLE, "nobody can change it")
         return Opinion(Verdict.LEAK, f"one object for all keys; {REMEDY}")
-    found, other = reach([first], shared), reach([second], shared)
+    found, other = reach([first], reader), reach([second], reader)
     both = nearest(found, mutable(found) & other.keys())
     if both:
         return Opinion(Verdict.LEAK, f"one object for all keys ({place(both[0].object, both[0].path)}); {REMEDY}")
@@ -141,12 +141,12 @@ class Probe:
 
     Nothing is kept of it: no instance, and nothing that only instances held.
 
-    :param shared: the objects that ``Shared`` providers give.
+    :param reader: skips the objects that ``Shared`` providers give.
     """
 
-    def __init__(self, subjects: Sequence[Subject], shared: Sequence[object]) -> None:
+    def __init__(self, subjects: Sequence[Subject], reader: Reader) -> None:
         self._subjects = subjects
-        self._shared = shared
+        self._reader = reader
         self._given = tuple(self._reach(one for it in subjects for one in it.arguments[side]) for side in (0, 1))
 
     def run(self) -> Generator[Pending, Any, list[Finding]]:
@@ -213,7 +213,7 @@ class Probe:
         return Memory(instances, self._reach(instances).values(), thorough=True)
 
     def _reach(self, roots: Iterable[object]) -> Reach:
-        return reach(roots, self._shared)
+        return reach(roots, self._reader)
 
 
 def built(subject: Subject, side: int) -> Generator[Pending, Any, Any]:

@@ -14,6 +14,7 @@ from dependency_injector.providers import Provider
 from providers.errors import ProviderError, describe
 from providers.library import is_pending
 from providers.per_key import PerKey
+from providers.reach import Reader
 from providers.shared import Shared
 
 from .finding import Finding, Part, Proof, Use, Verdict
@@ -75,17 +76,17 @@ class Proving:
 
     def _judge(self) -> Generator[Pending, Any, None]:
         """Judge the wiring, ask where it does not tell, and probe where nothing has failed."""
-        shared = yield from self._shared()
-        judge = Judge(self._wiring, shared)
+        reader = Reader((yield from self._shared()))
+        judge = Judge(self._wiring, reader)
         for root in self._roots:
             judge.judge(root, self._wiring.titles[id(root)])
         for provider in judge.questions:
-            judge.answer(provider, (yield from asked(provider, shared)))
+            judge.answer(provider, (yield from asked(provider, reader)))
         self._findings += judge.findings
         self._opinions = judge.opinions
         subjects = self._subjects()
         if not any(finding.failed for finding in self._findings):
-            self._findings += yield from Probe(subjects, shared).run()
+            self._findings += yield from Probe(subjects, reader).run()
 
     def _is_asynchronous(self, provider: Provider[Any]) -> bool:
         """Tell whether a provider is known to give what has to be awaited, before it is called in vain."""

@@ -100,6 +100,42 @@ class Text(str):
     tags: list[str]
 
 
+@dataclass(frozen=True)
+class WithCachedList:
+    @functools.cached_property
+    def seen(self) -> list[str]:
+        return []
+
+
+class Counting:
+    """Has no attribute of its own as long as nobody counts."""
+
+    count = 0
+
+    def tick(self) -> None:
+        self.count += 1
+
+
+class Settable:
+    """Has no attribute of its own as long as nobody sets it."""
+
+    @property
+    def user(self) -> Any:
+        return vars(self).get("_user")
+
+    @user.setter
+    def user(self, value: Any) -> None:
+        self._user = value
+
+
+class Computing:
+    """Has no attribute of its own as long as nobody asks for one."""
+
+    @functools.cached_property
+    def seen(self) -> list[str]:
+        return []
+
+
 class Pool:
     """Gives one table to everybody."""
 
@@ -258,6 +294,10 @@ WIRED = MappingProxyType(
         "a shared `asyncio.Event`": Wired(nets("audit"), table(providers.Object(asyncio.Event()))),
         "a shared `WeakValueDictionary`": Wired(nets("audit"), table(WeakValueDictionary())),
         "a frozen dataclass that holds a list": Wired(nets("audit"), table(Frozen([]))),
+        "a frozen dataclass that will keep a list": Wired(nets(), table(WithCachedList())),
+        "a `Singleton` that has yet to count": Wired(nets("audit"), table(providers.Singleton(Counting))),
+        "a `Singleton` with a property to set": Wired(nets("audit"), table(providers.Singleton(Settable))),
+        "a `Singleton` with a cached property": Wired(nets("audit"), table(providers.Singleton(Computing))),
         "a `MappingProxyType` over a shared dict": Wired(nets("audit"), table(MappingProxyType(KEPT))),
         "a subclass of `str` with an attribute": Wired(nets("audit"), table(text())),
         "a list in a tuple": Wired(nets("audit"), table((1, []))),
