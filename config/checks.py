@@ -35,6 +35,7 @@ ORDER = (
     ("limits.event_bytes", "limits.body_bytes", "such an event cannot be published over HTTP"),
     ("limits.event_bytes", "broker.max_bytes_per_user", "such an event cannot be kept"),
     ("broker.max_bytes_per_user", "broker.max_bytes", "one user cannot have more than all"),
+    ("broker.idempotency_keys_per_user", "broker.idempotency_keys", "one user cannot have more than all"),
     ("modes.buffer_bytes_per_user", "modes.buffer_bytes", "one user cannot have more than all"),
     ("lifecycle.events_per_user", "lifecycle.events", "one user cannot have more than all"),
     ("shutdown.drain_seconds", "shutdown.grace_seconds", "the process ends before its connections are drained"),

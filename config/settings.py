@@ -103,12 +103,15 @@ class BrokerSettings(Section):
     pending: PositiveInt = Field(50_000, description="Commands that may wait for Redis or Valkey; one more: 503.")
     max_bytes: PositiveInt = Field(
         256 * 1024 * 1024,
-        description="Memory of all kept publications; the stream published to longest ago loses its own first.",
+        description="Memory of all streams; beyond it the one published to longest ago loses its publications first.",
     )
-    max_bytes_per_user: PositiveInt = Field(8 * 1024 * 1024, description="Memory of the publications of one user key.")
+    max_bytes_per_user: PositiveInt = Field(8 * 1024 * 1024, description="Memory of what one user key's streams keep.")
     max_streams_per_user: PositiveInt = Field(1024, description="Streams (channels) of one user key.")
     idempotency_ttl: PositiveSeconds = Field(300, description="Seconds for which an idempotency key is remembered.")
     idempotency_keys_per_user: PositiveInt = Field(1000, description="Idempotency keys remembered for one user key.")
+    idempotency_keys: PositiveInt = Field(
+        200_000, description="Idempotency keys remembered for all with `memory://`; one more pushes out the oldest."
+    )
 
 
 class HistorySettings(Section):

@@ -7,64 +7,71 @@ from math import inf
 
 from app.realtime.broker import Position
 
-Name = tuple[str, str]
+Name = tuple[str, str, str]
+"""User key, channel and idempotency key."""
 
 
 class IdempotencyKeys:
     """The idempotency keys of all user keys, each with the position its publication got.
 
-    A user's keys push out only that user's: the oldest, once there are `per_user`.
+    Where there are too many, the oldest goes: that of the user key, or of all.
 
     Args:
         ttl: seconds for which a key is remembered.
         per_user: keys remembered for one user key.
+        limit: keys remembered for all.
     """
 
-    def __init__(self, *, ttl: float, per_user: int) -> None:
+    def __init__(self, *, ttl: float, per_user: int, limit: int) -> None:
         """Remember nothing yet."""
         self._ttl = ttl
         self._per_user = per_user
-        # Users by their last key, longest ago first; within a user, keys by age. Both orders are those of expiry.
-        self._users: OrderedDict[str, OrderedDict[Name, tuple[Position, float]]] = OrderedDict()
-        self._count = 0
+        self._limit = limit
+        # Both by age, which is the order of expiry: of all, and of each user key.
+        self._all: OrderedDict[Name, tuple[Position, float]] = OrderedDict()
+        self._users: dict[str, OrderedDict[Name, None]] = {}
 
     def __len__(self) -> int:
-        """Keys remembered; may count expired ones of users who came with others since."""
-        return self._count
+        """Keys remembered."""
+        return len(self._all)
 
     @property
     def due(self) -> float:
         """Steady time at which `expire` next has something to do; infinity: never."""
-        if not self._users:
-            return inf
-        keys = next(iter(self._users.values()))
-        return keys[next(reversed(keys))][1]
+        return self._all[next(iter(self._all))][1] if self._all else inf
 
-    def find(self, key: str, name: Name, now: float) -> Position | None:
-        """Where the publication went, if the user key had the name (channel, idempotency key) within the TTL."""
-        keys = self._users.get(key)
-        entry = None if keys is None else keys.get(name)
+    def find(self, name: Name, now: float) -> Position | None:
+        """Where the publication went, if the name came within the TTL."""
+        entry = self._all.get(name)
         return None if entry is None or entry[1] <= now else entry[0]
 
-    def add(self, key: str, name: Name, position: Position, now: float) -> None:
+    def add(self, name: Name, position: Position, now: float) -> None:
         """Remember a name that `find` does not know."""
-        keys = self._users.setdefault(key, OrderedDict())
-        before = len(keys)
-        keys[name] = position, now + self._ttl
-        keys.move_to_end(name)
-        while len(keys) > self._per_user or next(iter(keys.values()))[1] <= now:
-            keys.popitem(last=False)
-        self._count += len(keys) - before
-        self._users.move_to_end(key)
+        if name in self._all:
+            self._forget(name)  # it has expired
+        names = self._users.setdefault(name[0], OrderedDict())
+        names[name] = None
+        self._all[name] = position, now + self._ttl
+        if len(names) > self._per_user:
+            self._forget(next(iter(names)))
+        elif len(self._all) > self._limit:
+            self._forget(next(iter(self._all)))
 
     def expire(self, now: float) -> bool:
-        """Forget one user key whose last name has expired, with all of its names; whether there was one."""
+        """Forget one name that has expired; whether there was one."""
         if self.due > now:
             return False
-        self._count -= len(self._users.popitem(last=False)[1])
+        self._forget(next(iter(self._all)))
         return True
 
     def clear(self) -> None:
         """Forget everything."""
         self._users.clear()
-        self._count = 0
+        self._all.clear()
+
+    def _forget(self, name: Name) -> None:
+        del self._all[name]
+        names = self._users[name[0]]
+        del names[name]
+        if not names:
+            del self._users[name[0]]

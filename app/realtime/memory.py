@@ -29,7 +29,7 @@ class MemoryStats(msgspec.Struct, frozen=True, gc=False):
         users: user keys that have streams.
         subscribers: user keys that have a subscriber.
         streams: of all user keys.
-        bytes: memory of all kept publications, as `max_bytes` counts it.
+        bytes: memory of all streams that have not expired, as `max_bytes` counts it.
         idempotency_keys: of all user keys.
         presences: connections in channels.
     """
@@ -58,12 +58,14 @@ class MemoryBroker:
         clock: its steady time and timers are used.
         history_size: publications kept in a stream; 0 keeps none.
         history_ttl: seconds.
-        max_bytes: memory of all publications together, each with its overhead (`PUBLICATION_OVERHEAD`). Beyond it the
-            stream published to longest ago loses its publications, oldest first; an emptied one counts as expired.
-        max_bytes_per_user: the same for one user key, among its own streams. At most `max_bytes`.
+        max_bytes: memory of all streams and of what they keep, each with its overhead (see `app.realtime.stream`).
+            Beyond it the stream published to longest ago loses its publications, oldest first; an emptied one counts as
+            expired.
+        max_bytes_per_user: memory of what the streams of one user key keep. At most `max_bytes`.
         max_streams_per_user: streams of one user key.
         idempotency_ttl: seconds for which an idempotency key is remembered.
         idempotency_keys_per_user: keys remembered for one user key; one more pushes out that user's oldest.
+        idempotency_keys: keys remembered for all; one more pushes out the oldest.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class MemoryBroker:
         max_streams_per_user: int,
         idempotency_ttl: float,
         idempotency_keys_per_user: int,
+        idempotency_keys: int,
     ) -> None:
         """Start empty and ready; no event loop is needed yet."""
         self._clock = clock
@@ -90,7 +93,9 @@ class MemoryBroker:
             max_per_user=max_streams_per_user,
             subscribed=self._subscribers,
         )
-        self._idempotency = IdempotencyKeys(ttl=idempotency_ttl, per_user=idempotency_keys_per_user)
+        self._idempotency = IdempotencyKeys(
+            ttl=idempotency_ttl, per_user=idempotency_keys_per_user, limit=idempotency_keys
+        )
         self._presence: dict[tuple[str, str], dict[str, str]] = {}
         self._presences = 0
         self._stored: dict[str, str] = {}
@@ -144,14 +149,14 @@ class MemoryBroker:
         if self._timer is None:
             self._set_timer(now)
         if idempotency_key is not None:
-            first = self._idempotency.find(key, (channel, idempotency_key), now)
+            first = self._idempotency.find((key, channel, idempotency_key), now)
             if first is not None:
                 return Published(first.epoch, first.offset, 0, duplicate=True)
         stream = self._streams.find(key, channel, now)
         publication = self._streams.append(stream, data, info, now)
         if idempotency_key is not None:
             # Before the delivery: should that fail, the publication is in the stream all the same.
-            self._idempotency.add(key, (stream.channel, idempotency_key), stream.position, now)
+            self._idempotency.add((stream.user.key, stream.channel, idempotency_key), stream.position, now)
         subscriber = self._subscribers.get(key)
         connections = 0 if subscriber is None else subscriber.deliver(publication)
         return Published(publication.epoch, publication.offset, connections)

@@ -14,6 +14,12 @@ from app.realtime.broker import Position, Publication, StreamLimitExceeded
 PUBLICATION_OVERHEAD = 224
 """Bytes that a kept publication takes beside its text: the struct, two numbers, the string's head, a place in line."""
 
+STREAM_OVERHEAD = 896
+"""Bytes that a stream takes, with its names and a user key that has no other: measured, as is the next one."""
+
+KEEPING_OVERHEAD = 960
+"""Bytes that a stream with publications takes beside them: most of it is the first block of their line."""
+
 
 def weight(publication: Publication) -> int:
     """Bytes of memory that a kept publication takes, at most: a character beyond ASCII can widen all to four bytes."""
@@ -29,7 +35,7 @@ class User:
         key: the user key.
         streams: by channel.
         kept: those with publications, by the last one, longest ago first.
-        weight: of all kept publications together.
+        weight: of all that they keep.
         forget_at: steady time at which positions are forgotten; counts only for a user who has left.
     """
 
@@ -51,7 +57,7 @@ class Stream:
         epoch: what offsets are relative to; a stream that starts anew has another.
         top: offset of the last publication.
         publications: what is kept: without a gap, and up to the top.
-        weight: of the publications together.
+        weight: of the publications together, with `KEEPING_OVERHEAD` if there are any.
     """
 
     user: User
@@ -97,13 +103,13 @@ class Streams:
     Args:
         size: publications kept in a stream; 0 keeps none.
         ttl: seconds after its last publication, or its start, at which a stream expires.
-        max_bytes: weight of all publications together.
-        max_bytes_per_user: weight of the publications of one user key.
+        max_bytes: weight of all streams that have not expired: of each, and of what it keeps.
+        max_bytes_per_user: weight of what the streams of one user key keep.
         max_per_user: streams of one user key.
         subscribed: the user keys that have a subscriber, kept up to date by the owner.
 
     Attributes:
-        bytes: weight of all publications together.
+        bytes: weight of all streams that have not expired. A position of one that has is its subscriber's cost.
     """
 
     def __init__(
@@ -121,7 +127,7 @@ class Streams:
         self._ttl = ttl
         self._max_bytes = max_bytes
         # Otherwise one publication could push out the history of everybody.
-        self._max_bytes_per_user = min(max_bytes, max_bytes_per_user)
+        self._max_bytes_per_user = min(max_bytes - STREAM_OVERHEAD, max_bytes_per_user)
         self._max_per_user = max_per_user
         self._subscribed = subscribed
         self._users: dict[str, User] = {}
@@ -186,10 +192,12 @@ class Streams:
         stream.top = offset
         if stream.expires == inf:
             self._recent[stream] = None
+            self.bytes += STREAM_OVERHEAD
         else:
             self._recent.move_to_end(stream)
         stream.expires = now + self._ttl
         self._keep(stream, publication)
+        self._make_room()
         return publication
 
     def leave(self, key: str, now: float) -> None:
@@ -235,17 +243,20 @@ class Streams:
         user.streams[channel] = stream
         self._recent[stream] = None
         self._count += 1
+        self.bytes += STREAM_OVERHEAD
+        self._make_room()
         return stream
 
     def _keep(self, stream: Stream, publication: Publication) -> None:
         user, kept, added = stream.user, stream.publications, weight(publication)
-        if self._size == 0 or added > self._max_bytes_per_user:
+        if self._size == 0 or added + KEEPING_OVERHEAD > self._max_bytes_per_user:
             # What lies before the gap could not be recovered from any more.
             self._empty(stream)
             return
         if not isinstance(kept, deque):
             kept = stream.publications = deque()
             user.kept[stream] = None
+            added += KEEPING_OVERHEAD
         else:
             if len(kept) == self._size:
                 added -= weight(kept.popleft())
@@ -255,10 +266,13 @@ class Streams:
         stream.weight += added
         user.weight += added
         self.bytes += added
-        # The newest is last in both orders and fits by itself, so both loops end before it.
+        # The newest is last and fits by itself, so this ends before it.
         while user.weight > self._max_bytes_per_user:
             self._drop_oldest(next(iter(user.kept)))
-        while self.bytes > self._max_bytes:
+
+    def _make_room(self) -> None:
+        """Within all bytes; the newest stream is last, and stays."""
+        while self.bytes > self._max_bytes and len(self._recent) > 1:
             oldest = next(iter(self._recent))
             if oldest.publications:
                 self._drop_oldest(oldest)
@@ -268,13 +282,13 @@ class Streams:
     def _drop_oldest(self, stream: Stream) -> None:
         kept = stream.publications
         assert isinstance(kept, deque)
+        if len(kept) == 1:
+            self._empty(stream)
+            return
         dropped = weight(kept.popleft())
         stream.weight -= dropped
         stream.user.weight -= dropped
         self.bytes -= dropped
-        if not kept:
-            stream.publications = ()
-            del stream.user.kept[stream]
 
     def _empty(self, stream: Stream) -> None:
         if stream.publications:
@@ -288,6 +302,7 @@ class Streams:
         """Take what the stream keeps, and the stream itself if nobody is there to hold a position in it."""
         self._empty(stream)
         del self._recent[stream]
+        self.bytes -= STREAM_OVERHEAD
         stream.expires = inf
         user = stream.user
         if user.key not in self._subscribed and user not in self._left:

@@ -42,6 +42,7 @@ def memory_broker(
     *,
     max_bytes: int = 1_000_000,
     max_bytes_per_user: int = 1_000_000,
+    idempotency_keys: int = 1_000_000,
 ) -> MemoryBroker:
     """A `MemoryBroker` with these bounds."""
     return MemoryBroker(
@@ -53,6 +54,7 @@ def memory_broker(
         max_streams_per_user=bounds.streams,
         idempotency_ttl=bounds.idempotency_ttl,
         idempotency_keys_per_user=bounds.idempotency_keys,
+        idempotency_keys=idempotency_keys,
     )
 
 

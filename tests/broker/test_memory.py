@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,12 +19,13 @@ from app.realtime import memory, stream
 from app.realtime.broker import Position, Publication, UnrecoverablePosition
 from app.realtime.clock import SystemClock
 from app.realtime.memory import SWEEP_BATCH, MemoryBroker, MemoryStats
-from app.realtime.stream import PUBLICATION_OVERHEAD
+from app.realtime.stream import KEEPING_OVERHEAD, PUBLICATION_OVERHEAD, STREAM_OVERHEAD
 from tests.broker.engines import Bounds, Inbox, memory_broker
 from tests.clock import ManualClock, ManualTimer
 
 EMPTY = MemoryStats(users=0, subscribers=0, streams=0, bytes=0, idempotency_keys=0, presences=0)
 WIDE = Bounds(history_size=1000, streams=1000, idempotency_keys=1000)
+STREAM = STREAM_OVERHEAD + KEEPING_OVERHEAD
 HEAD = len('{"data":,"offset":1}')
 
 
@@ -47,7 +48,7 @@ async def test_ten_thousand_users_who_are_gone_leave_nothing() -> None:
         await broker.history(key, "only read", limit=0)
         await broker.add_presence(key, "news", "c1", "{}")
     held = broker.stats()
-    assert held.bytes > 10_000 * PUBLICATION_OVERHEAD
+    assert held.bytes > 10_000 * (PUBLICATION_OVERHEAD + STREAM)
     assert (held.users, held.subscribers, held.streams, held.idempotency_keys, held.presences) == (
         (10_000, 10_000, 20_000, 10_000, 10_000)
     )
@@ -168,14 +169,14 @@ async def test_history_of_size_zero_counts_offsets_and_keeps_nothing() -> None:
     assert result.position.offset == 2
     assert inbox.offsets == [2]
     assert await kept(broker, "user:a") == []
-    assert broker.stats().bytes == 0
+    assert broker.stats().bytes == STREAM_OVERHEAD
     broker.unsubscribe("user:a", inbox)
     clock.advance(Bounds().history_ttl)
     assert broker.stats() == EMPTY
 
 
 async def test_beyond_all_bytes_the_stream_published_to_longest_ago_loses_its_publications_first() -> None:
-    broker = memory_broker(ManualClock(), WIDE, max_bytes=4000, max_bytes_per_user=3000)
+    broker = memory_broker(ManualClock(), WIDE, max_bytes=4000 + 2 * STREAM, max_bytes_per_user=4000)
     for key in ("user:a", "user:b"):
         await broker.subscribe(key, Inbox())
     (a1, *_) = [await broker.publish("user:a", "news", data(1000)) for _ in range(2)]
@@ -185,14 +186,14 @@ async def test_beyond_all_bytes_the_stream_published_to_longest_ago_loses_its_pu
     assert [await kept(broker, f"user:{name}") for name in "abc"] == [[1, 2, 3], [], [1]]
     await broker.publish("user:c", "news", data(1500))
     assert [await kept(broker, f"user:{name}") for name in "abc"] == [[3], [], [1, 2]]
-    assert broker.stats().bytes == 3500
+    assert broker.stats().bytes == 3500 + 2 * STREAM
     # Positions stay comparable for those who are subscribed.
     assert (await broker.history("user:a", "news", since=a1.position)).position.offset == 3
     assert (await broker.history("user:b", "news")).position.offset == 1
 
 
 async def test_a_stream_emptied_for_want_of_memory_ends_when_nobody_is_there() -> None:
-    broker = memory_broker(ManualClock(), WIDE, max_bytes=1000)
+    broker = memory_broker(ManualClock(), WIDE, max_bytes=1000 + STREAM + STREAM_OVERHEAD)
     first = (await broker.publish("user:a", "news", data(1000))).position
     await broker.history("user:b", "only read", limit=0)
     await broker.publish("user:c", "news", data(1000))
@@ -204,7 +205,7 @@ async def test_a_stream_emptied_for_want_of_memory_ends_when_nobody_is_there() -
 
 
 async def test_a_user_beyond_their_bytes_loses_their_own_oldest_and_nobody_elses() -> None:
-    broker = memory_broker(ManualClock(), WIDE, max_bytes=10_000, max_bytes_per_user=3000)
+    broker = memory_broker(ManualClock(), WIDE, max_bytes=100_000, max_bytes_per_user=3000 + 2 * KEEPING_OVERHEAD)
     await broker.publish("user:b", "news", data(1000))
     await broker.publish("user:a", "one", data(1000))
     await broker.publish("user:a", "two", data(1000))
@@ -216,27 +217,40 @@ async def test_a_user_beyond_their_bytes_loses_their_own_oldest_and_nobody_elses
         await broker.publish("user:a", "one", data(1000))
     assert await kept(broker, "user:a", "one") == [7, 8, 9]
     assert await kept(broker, "user:b") == [1]
-    assert broker.stats().bytes == 4000
+    assert broker.stats().bytes == 4000 + 2 * STREAM + STREAM_OVERHEAD
     # The position outlasts what was kept, even with nobody there, until it expires.
     assert (await broker.history("user:a", "two")).position.offset == 1
 
 
-@pytest.mark.parametrize(("max_bytes", "per_user"), [(10_000, 2000), (2000, 10_000)])
+@pytest.mark.parametrize(("max_bytes", "per_user"), [(100_000, 2000 + KEEPING_OVERHEAD), (2000 + STREAM, 100_000)])
 async def test_a_publication_too_heavy_to_keep_is_delivered_and_harms_nobody_else(
     max_bytes: int, per_user: int
 ) -> None:
     broker, inbox = memory_broker(ManualClock(), WIDE, max_bytes=max_bytes, max_bytes_per_user=per_user), Inbox()
     await broker.subscribe("user:a", inbox)
-    await broker.publish("user:b", "news", data(500))
     before = (await broker.publish("user:a", "news", data(500))).position
     await broker.publish("user:a", "news", data(2001))
     assert inbox.offsets == [1, 2]
     # With a gap before the top, nothing older could be recovered: so nothing older is kept.
     history = await broker.history("user:a", "news", since=before)
     assert (history.publications, history.position) == ((), Position(2, before.epoch))
-    await broker.publish("user:a", "news", data(2000 - 500))
+    await broker.publish("user:a", "news", data(2000))
     assert await kept(broker, "user:a") == [3]
-    assert await kept(broker, "user:b") == [1]
+
+
+async def test_a_publication_too_heavy_to_keep_takes_no_room_of_others() -> None:
+    broker = memory_broker(ManualClock(), WIDE, max_bytes=2000 + 2 * STREAM, max_bytes_per_user=100_000)
+    await broker.publish("user:b", "news", data(500))
+    await broker.publish("user:a", "news", data(2001 + STREAM))
+    assert [await kept(broker, f"user:{name}") for name in "ab"] == [[], [1]]
+
+
+async def test_bounds_too_small_for_one_stream_leave_the_one_that_is_published_to() -> None:
+    broker = memory_broker(ManualClock(), WIDE, max_bytes=1)
+    for key in ("user:a", "user:b"):
+        await broker.publish(key, "news", "1")
+    assert (await broker.publish("user:b", "news", "1")).offset == 2
+    assert (broker.stats().streams, broker.stats().bytes) == (1, STREAM_OVERHEAD)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +269,74 @@ async def test_kept_publications_take_no_more_memory_than_allowed(text: str) -> 
     tracemalloc.stop()
     assert broker.stats().bytes > limit * 0.95
     assert taken <= limit
+
+
+Act = Callable[[MemoryBroker, int], Awaitable[Any]]
+
+
+async def publish_to_another_user(broker: MemoryBroker, number: int) -> None:
+    await broker.publish(f"user:user-{number}", f"#user-{number}", '{"type":"token"}')
+
+
+async def publish_to_another_channel(broker: MemoryBroker, number: int) -> None:
+    await broker.publish("user:alice", f"channel-{number}", '{"type":"token"}')
+
+
+async def read_the_position_of_another_user(broker: MemoryBroker, number: int) -> None:
+    await broker.history(f"user:user-{number}", f"#user-{number}", limit=0)
+
+
+async def publish_thirty_times_to_each_user(broker: MemoryBroker, number: int) -> None:
+    await publish_to_another_user(broker, number // 30)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        publish_to_another_user,
+        publish_to_another_channel,
+        read_the_position_of_another_user,
+        publish_thirty_times_to_each_user,
+    ],
+)
+async def test_what_is_counted_is_what_is_used(act: Act) -> None:
+    plenty = 10**9
+    broker = memory_broker(ManualClock(), Bounds(1000, streams=plenty), max_bytes=plenty, max_bytes_per_user=plenty)
+    taken = await memory_taken(broker, act, 12_000)
+    assert broker.stats().bytes * 0.4 < taken < broker.stats().bytes * 1.1
+
+
+@pytest.mark.parametrize("act", [publish_to_another_user, read_the_position_of_another_user])
+async def test_users_without_number_take_no_more_memory_than_allowed(act: Act) -> None:
+    limit = 4_000_000
+    broker = memory_broker(ManualClock(), max_bytes=limit, max_bytes_per_user=limit)
+    taken = await memory_taken(broker, act, 15_000)
+    assert broker.stats().bytes > limit * 0.95
+    assert taken <= limit * 1.1
+
+
+async def test_idempotency_keys_without_number_take_no_more_than_a_kilobyte_each_that_is_allowed() -> None:
+    async def publish(broker: MemoryBroker, number: int) -> None:
+        await broker.publish(
+            f"user:user-{number}", "news", "1", idempotency_key=f"0b5c1c1e-7f5a-4f57-9d0c-{number:012d}"
+        )
+
+    limit, most = 100_000, 4000
+    broker = memory_broker(ManualClock(), max_bytes=limit, max_bytes_per_user=limit, idempotency_keys=most)
+    taken = await memory_taken(broker, publish, 12_000)
+    assert broker.stats().idempotency_keys == most
+    assert taken <= limit + most * 1024
+
+
+async def memory_taken(broker: MemoryBroker, act: Act, times: int) -> int:
+    """Bytes that are in use after so many calls and were not before."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(times):
+        await act(broker, number)
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return taken
 
 
 async def test_many_that_expire_at_once_take_turns_with_the_rest_of_the_event_loop() -> None:
@@ -346,7 +428,7 @@ async def test_idempotency_keys_of_a_busy_user_expire_one_by_one() -> None:
     for number in range(20):
         await broker.publish("user:a", "news", "1", idempotency_key=f"k{number}")
         clock.advance(Bounds().idempotency_ttl / 2)
-    assert broker.stats().idempotency_keys == 2
+    assert broker.stats().idempotency_keys == 1
     clock.advance(Bounds().idempotency_ttl)
     assert broker.stats().idempotency_keys == 0
 
@@ -360,7 +442,20 @@ async def test_idempotency_keys_of_a_user_who_stopped_expire_although_another_go
     clock.advance(ttl / 4)
     await broker.publish("user:a", "news", "1", idempotency_key="k1")
     clock.advance(ttl * 3 / 4)
-    assert broker.stats().idempotency_keys == 2
+    assert broker.stats().idempotency_keys == 1
+    assert (await broker.publish("user:a", "news", "1", idempotency_key="k1")).duplicate
+
+
+async def test_beyond_all_idempotency_keys_the_oldest_goes_whosever_it_is() -> None:
+    clock = ManualClock()
+    broker = memory_broker(clock, idempotency_keys=3)
+    for key, name in (("user:a", "k0"), ("user:b", "k0"), ("user:a", "k1"), ("user:c", "k0")):
+        await broker.publish(key, "news", "1", idempotency_key=name)
+        clock.advance(1)
+    assert broker.stats().idempotency_keys == 3
+    for key, name in (("user:b", "k0"), ("user:a", "k1"), ("user:c", "k0")):
+        assert (await broker.publish(key, "news", "1", idempotency_key=name)).duplicate
+    assert not (await broker.publish("user:a", "news", "1", idempotency_key="k0")).duplicate
 
 
 async def test_an_idempotency_key_used_again_after_its_time_is_the_users_newest() -> None:
@@ -417,40 +512,48 @@ async def test_an_error_of_the_subscriber_reaches_the_publisher_and_the_publicat
 
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(250, 900)), max_size=40),
-    st.integers(1000, 4000),
-    st.integers(500, 3000),
+    st.integers(3000, 12_000),
+    st.integers(1500, 7000),
 )
 async def test_what_is_kept_within_the_bounds_is_what_a_plain_list_would_keep(
     publishes: list[tuple[str, str, int]], max_bytes: int, per_user: int
 ) -> None:
-    size, limit = 4, min(per_user, max_bytes)
+    size, limit = 4, min(per_user, max_bytes - STREAM_OVERHEAD)
     broker = memory_broker(ManualClock(), Bounds(history_size=size), max_bytes=max_bytes, max_bytes_per_user=per_user)
     for key in "ab":
         await broker.subscribe(key, Inbox())
-    # Streams by their last publication; of each, (offset, weight).
+    # Streams that have not expired, by their last publication; of each, (offset, weight).
     model: dict[tuple[str, str], list[tuple[int, int]]] = {}
     tops: dict[tuple[str, str], int] = {}
 
     def weight(key: str) -> int:
-        return sum(weight for name, kept in model.items() if name[0].startswith(key) for _, weight in kept)
+        keeping = [kept for name, kept in model.items() if name[0].startswith(key) and kept]
+        return sum(KEEPING_OVERHEAD + sum(weight for _, weight in kept) for kept in keeping)
 
-    def drop_oldest(key: str) -> None:
-        next(kept for name, kept in model.items() if name[0].startswith(key) and kept).pop(0)
+    def make_room() -> None:
+        while weight("") + len(model) * STREAM_OVERHEAD > max_bytes:
+            oldest = next(iter(model))
+            del model[oldest][:1]
+            if not model[oldest]:
+                del model[oldest]
 
     for key, channel, want in publishes:
         name = key, channel
+        if name not in tops:
+            model[name] = []
+            make_room()
         await broker.publish(key, channel, text := data(want))
         tops[name] = tops.get(name, 0) + 1
         weighs = PUBLICATION_OVERHEAD + len(json.dumps({"data": json.loads(text), "offset": tops[name]})) - 3
         model[name] = [*model.pop(name, []), (tops[name], weighs)][-size:]
-        if weighs > limit:
+        if weighs + KEEPING_OVERHEAD > limit:
             model[name] = []
         while weight(key) > limit:
-            drop_oldest(key)
-        while weight("") > max_bytes:
-            drop_oldest("")
-    for (key, channel), expected in model.items():
+            next(kept for name, kept in model.items() if name[0] == key and kept).pop(0)
+        make_room()
+    assert broker.stats().bytes == weight("") + len(model) * STREAM_OVERHEAD
+    for (key, channel), top in tops.items():
         history = await broker.history(key, channel)
-        assert [publication.offset for publication in history.publications] == [offset for offset, _ in expected]
-        assert history.position.offset == tops[key, channel]
-    assert broker.stats().bytes == weight("")
+        expected = [offset for offset, _ in model.get((key, channel), ())]
+        assert [publication.offset for publication in history.publications] == expected
+        assert history.position.offset == top

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from app.realtime.broker import Position, UnrecoverablePosition
-from app.realtime.stream import PUBLICATION_OVERHEAD
+from app.realtime.stream import KEEPING_OVERHEAD, PUBLICATION_OVERHEAD, STREAM_OVERHEAD
 from tests.broker.engines import Bounds, Inbox, memory_broker
 from tests.clock import ManualClock
 
@@ -144,7 +144,11 @@ class BrokerMachine(RuleBasedStateMachine):
         assert stats.users == len({key for key, _ in self.model})
         assert stats.subscribers == len(self.inboxes)
         kept = [text for stream in self.model.values() for _, text in stream.kept()]
-        assert stats.bytes == sum(PUBLICATION_OVERHEAD + len(text) for text in kept)
+        horizon = self.clock.monotonic() - BOUNDS.history_ttl
+        living = sum(stream.touched > horizon for stream in self.model.values())
+        keeping = sum(bool(stream.kept()) for stream in self.model.values())
+        of_streams = living * STREAM_OVERHEAD + keeping * KEEPING_OVERHEAD
+        assert stats.bytes == of_streams + sum(PUBLICATION_OVERHEAD + len(text) for text in kept)
 
 
 def test_the_broker_does_what_plain_lists_would() -> None:

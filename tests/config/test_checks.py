@@ -233,6 +233,7 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str, remedy: str) ->
         ("limits.event_bytes", "limits.body_bytes"),
         ("limits.event_bytes", "broker.max_bytes_per_user"),
         ("broker.max_bytes_per_user", "broker.max_bytes"),
+        ("broker.idempotency_keys_per_user", "broker.idempotency_keys"),
         ("modes.buffer_bytes_per_user", "modes.buffer_bytes"),
         ("lifecycle.events_per_user", "lifecycle.events"),
         ("shutdown.drain_seconds", "shutdown.grace_seconds"),

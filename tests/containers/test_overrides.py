@@ -46,6 +46,7 @@ def failing_broker() -> Broker:
         max_streams_per_user=1,
         idempotency_ttl=1,
         idempotency_keys_per_user=1,
+        idempotency_keys=1,
     )
 
 

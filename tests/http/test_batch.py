@@ -158,6 +158,7 @@ async def test_a_broker_that_fails_for_one_event_harms_no_other_and_leaks_nothin
         max_streams_per_user=10,
         idempotency_ttl=60,
         idempotency_keys_per_user=10,
+        idempotency_keys=10,
     )
     container = build_container()
     with override(container, broker=broker):

@@ -250,6 +250,7 @@ class BreakableBroker(FaultyBroker):
             max_streams_per_user=settings.broker.max_streams_per_user,
             idempotency_ttl=settings.broker.idempotency_ttl,
             idempotency_keys_per_user=settings.broker.idempotency_keys_per_user,
+            idempotency_keys=settings.broker.idempotency_keys,
         )
         made.ledger = self._ledger
         made.to_lose = lambda: self.lose
