@@ -22,7 +22,7 @@ from config.sources import PROFILES
 
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: a key of HS256 has at least the 256 bits of the hash.
 MIN_API_KEY_LENGTH = 16
-NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+NEW_SECRET = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 KEY_SOURCES = ("hmac_secret", "public_key", "jwks_file", "jwks_url")
 DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})

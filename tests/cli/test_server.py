@@ -7,9 +7,11 @@ import contextlib
 import logging
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -18,7 +20,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.server import ListenError, Server, listen, listen_together, welcome
+from app.server import ListenError, Server, command, listen, listen_together, welcome
 from config import Settings
 
 
@@ -183,11 +185,28 @@ async def test_where_to_go_is_said_when_the_server_listens(
         assert capsys.readouterr().out.splitlines() == [
             f"Bulkhead development: {address}",
             f"  Chat: open {address} in a browser; a second window can be a second user.",
-            "  A token for other clients: bulkhead token alice --profile development",
+            f"  A token for other clients: {command()} token alice --profile development",
             f"  HTTP API: {address}/docs",
         ]
         signal.raise_signal(signal.SIGTERM)
     assert [message for message in caplog.messages if message in {"listening", "stopping"}] == ["listening", "stopping"]
+
+
+def test_the_command_that_the_server_prints_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = Path(sys.executable).parent
+    bare = tmp_path / "a folder" / "python3"  # the same Python, and no `bulkhead` beside it
+    bare.parent.mkdir()
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    bare.chmod(0o755)
+    for folder, python in ((programs.parent, sys.executable), (tmp_path, sys.executable), (tmp_path, str(bare))):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "executable", python)
+        line = f"{command()} token alice --profile development"
+        printed = subprocess.run(["bash", "-c", line], env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True)
+        assert printed.stdout.count(b".") == 2, line
+    monkeypatch.chdir(programs.parent)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    assert command() == f"{programs.name}/bulkhead"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from config import Settings, find_problems, load_settings
 
 SECRET = "q" * 32
 API_KEY = "k" * 16
-NEW_SECRET = 'Make a new one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+NEW_SECRET = 'Make a new one: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 

@@ -31,12 +31,13 @@ class Terminal:
         self._ports = {port: free_port() for port in ("8000", "8001", "8002")}
         self._printed = ""
         environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("BULKHEAD_")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        self._environment = {**environment, "PATH": path, "PYTHONUNBUFFERED": "1"}
         (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+        # Nobody has activated the virtual environment.
+        path = (part for part in environment["PATH"].split(os.pathsep) if Path(part) != Path(sys.executable).parent)
+        self._environment = {**environment, "PATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
         if node_modules is not None:
             (folder / "node_modules").symlink_to(node_modules)
-        self._start("bulkhead serve --profile development --port 8000")
+        self._start(".venv/bin/bulkhead serve --profile development --port 8000")
 
     def follow(self, block: Block) -> None:
         """Do what the page wants done with a block."""
@@ -47,7 +48,7 @@ class Terminal:
             case "run", "bash":
                 self._printed = self._run(["bash", "-euo", "pipefail", "-c", text])
             case "run", "python":
-                self._printed = self._run([sys.executable, "-c", text])
+                self._printed = self._run([".venv/bin/python", "-c", text])
             case "background", _:
                 self._start(text)
             case "answer", "json":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from app.realtime.codes import DisconnectCode, ErrorCode
 from config.paths import env_name, setting_paths
@@ -21,7 +24,7 @@ from tests.docs.terminal import Terminal
 
 ELSEWHERE = frozenset({"configuration.md", "testing.md", "benchmarks.md"})  # these have tests of their own
 OURS = tuple(page for page in PAGES if page.name not in ELSEWHERE)
-INSTALL = re.compile(r"(?:pip|npm) install ([\w -]+)")
+INSTALL = re.compile(r"(?:\.venv/bin/python -m pip|npm) install ([\w -]+)")
 
 
 def name(page: Path) -> str:
@@ -72,6 +75,32 @@ def test_commands_that_no_test_runs_only_fetch_install_or_are_verbs(page: Path) 
                 any(word in str(package) for package in packages) for word in installed[1].split()
             )
             assert known or line.startswith(("git clone ", "cd ", "make ")), line
+
+
+@pytest.mark.parametrize("page", OURS, ids=name)
+def test_what_examples_import_comes_with_the_gateway_or_is_installed_before(page: Path) -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    known = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+    saved = {*sys.stdlib_module_names, "app", "config", "containers", "providers"}
+    for block in blocks(page):
+        if block.language == "bash":
+            known |= {word for words in INSTALL.findall(block.text) for word in words.split()}
+        elif block.language == "js":
+            assert set(re.findall(r"from \"([\w-]+)\"", block.text)) <= known
+        elif block.language == "python" and block.use.partition("=")[0] in ("run", "file"):
+            for module in top_level_imports(block.text) - saved:
+                assert known & set(map(canonicalize_name, packages_distributions()[module])), module
+            saved.add(block.file.removesuffix(".py"))
+
+
+def top_level_imports(source: str) -> set[str]:
+    """The top-level modules that a program imports."""
+    nodes = list(ast.walk(ast.parse(source)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {
+        found.partition(".")[0]
+        for found in plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
