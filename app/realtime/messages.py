@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
+
 import msgspec
 
 from app.realtime.broker import Broker, BrokerUnavailable
@@ -46,8 +49,9 @@ def decode_message(text: str) -> Message:
     return message
 
 
-KEPT = "kept"
-"""Name of a stored value that says that what was stored is still there."""
+KEPT = "kept:"
+"""Begin of the name of a stored value that says that what was stored is still there. The rest of it is random, so that
+nodes notice that it is not there any more, although another node has stored such a value since."""
 
 
 class OperatorModes:
@@ -65,6 +69,7 @@ class OperatorModes:
         self._broker = broker
         self._limit = limit
         self._untold: dict[str | None, None] = {}
+        self._kept: frozenset[str] = frozenset()
         self._loading = 0
         self._heard: set[str | None] = set()
 
@@ -110,7 +115,7 @@ class OperatorModes:
         """Take what is stored, but for what waits to be told, and what another node told while it was read.
 
         A broker that keeps nothing over its restart has forgotten what was set. No user may change modes by that, so
-        this node then stores what it knows.
+        each node then stores what it knows, and forgets nothing.
 
         Raises:
             BrokerUnavailable: it cannot be read.
@@ -118,11 +123,16 @@ class OperatorModes:
         self._loading += 1
         try:
             stored = await self._broker.stored()
-            if KEPT not in stored:
-                self._untold.update(dict.fromkeys(self._policy.operators))
+            kept = _kept(stored)
+            if not kept or (self._kept and self._kept.isdisjoint(kept)):
+                self._untold.update(
+                    {user_id: None for user_id in self._policy.operators if _name(user_id) not in stored}
+                )
                 await self.tell()
-                await self._broker.store(KEPT, "")
+                if not kept:
+                    await self._broker.store(f"{KEPT}{secrets.token_hex(8)}", "")
                 stored = await self._broker.stored()
+            self._kept = _kept(stored)
             known = self._untold.keys() | self._heard
         finally:
             self._loading -= 1
@@ -135,6 +145,10 @@ class OperatorModes:
             message = _stored_mode(name, text)
             if message is not None and message.user_id not in known:
                 self._restore(message)
+
+
+def _kept(stored: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(name for name in stored if name.startswith(KEPT))
 
 
 def _stored_mode(name: str, text: str) -> SetMode | None:

@@ -144,6 +144,44 @@ async def test_a_broker_that_forgot_what_was_set_learns_it_from_the_nodes(broker
     assert nodes[0].set == {"alice": ModeKind.ISOLATED}
 
 
+async def test_a_new_node_that_comes_first_to_a_broker_that_forgot_takes_nothing_away(broker: FaultyBroker) -> None:
+    old, fresh = (Node(broker), Node(broker)), Node(broker)
+    old[0].modes.set("alice", ModeKind.ISOLATED)
+    old[0].modes.set(None, ModeKind.EMERGENCY)
+    for node in old:
+        await node.modes.load()
+    for name in await broker.stored():
+        await broker.store(name, None)
+    await fresh.modes.load()
+    fresh.modes.set(None, ModeKind.DEGRADED)
+    await fresh.modes.tell()
+    for node in (*old, fresh):
+        await node.modes.load()
+        assert node.set == {"alice": ModeKind.ISOLATED, None: ModeKind.DEGRADED}, "what was set since stands above"
+    # Now that all know this broker, what is given back is gone for all.
+    fresh.modes.set("alice", None)
+    await fresh.modes.tell()
+    for node in (*old, fresh):
+        await node.modes.load()
+        assert node.set == {None: ModeKind.DEGRADED}
+
+
+async def test_nodes_that_come_first_together_agree(broker: FaultyBroker) -> None:
+    nodes = Node(broker), Node(broker)
+    gate = broker.before["store"] = Gate()
+    both = asyncio.gather(*(node.modes.load() for node in nodes))
+    await gate.hold(both, lambda: None)
+    for node in nodes:
+        await node.modes.load()
+    nodes[0].modes.set("alice", ModeKind.DEGRADED)
+    await nodes[0].modes.tell()
+    await nodes[1].modes.load()
+    nodes[0].modes.set("alice", None)
+    await nodes[0].modes.tell()
+    await nodes[1].modes.load()
+    assert nodes[1].set == {}
+
+
 async def test_stored_values_of_a_later_version_are_left_alone(broker: FaultyBroker) -> None:
     first, second = Node(broker), Node(broker)
     first.modes.set("alice", ModeKind.DEGRADED)
