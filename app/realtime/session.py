@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from app.realtime.authentication import Authenticated
-from app.realtime.broker import BrokerUnavailable, History, Position
+from app.realtime.broker import BrokerUnavailable, History, Position, StreamLimitExceeded
 from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode
 from app.realtime.manager import UserManager
 from app.realtime.modes import ModeKind
@@ -123,13 +123,24 @@ class Session:
 
         Args:
             requests: positions that the client wants to recover from, by channel.
+
+        Raises:
+            Disconnect: 3504 or 3505, the limit of connections or channels is reached; the session ended meanwhile.
+            BrokerError: the broker cannot be reached.
         """
+        options = self._services.options
+        personal = (self.manager.personal_channel,) if options.personal else ()
+        channels = dict.fromkeys((*personal, *self.identity.channels))
+        if len(channels) > options.channels:
+            raise Disconnect(DisconnectCode.CHANNEL_LIMIT, f"channel limit: {options.channels} channels a connection")
         await self.manager.join(self)
-        personal = (self.manager.personal_channel,) if self._services.options.personal else ()
-        return {
-            channel: await self.subscribe(channel, requests.get(channel, SubscribeRequest()), server_side=True)
-            for channel in dict.fromkeys((*personal, *self.identity.channels))
-        }
+        try:
+            return {
+                channel: await self.subscribe(channel, requests.get(channel, SubscribeRequest()), server_side=True)
+                for channel in channels
+            }
+        except StreamLimitExceeded as error:
+            raise Disconnect(DisconnectCode.CHANNEL_LIMIT, f"channel limit: {error.limit} streams a user") from None
 
     def go_live(self, positions: Mapping[str, Position | None]) -> None:
         """Pass on what came while `start` ran."""

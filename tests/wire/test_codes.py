@@ -20,7 +20,6 @@ NOT_SENT = frozenset(
         ErrorCode.CONCURRENT_PAGINATION,
         DisconnectCode.SUBSCRIPTION_EXPIRED,
         DisconnectCode.STATE_INVALIDATED,
-        DisconnectCode.CHANNEL_LIMIT,
         DisconnectCode.NOT_AVAILABLE,
         DisconnectCode.TOO_MANY_ERRORS,
         UnsubscribeCode.FINAL,

@@ -66,6 +66,25 @@ async def test_one_channel_more_than_a_connection_may_have_is_error_106() -> Non
             await client.result("subscribe", {"channel": "c"})
 
 
+async def test_a_token_with_one_channel_more_than_a_connection_may_have_is_closed_with_3505() -> None:
+    async with serving(build_container(limits={"channels_per_connection": 3})) as gateway:
+        async with gateway.client() as client:
+            many = token("alice", channels=["a", "b"], subs={"c": {}})
+            await client.send({"id": 1, "connect": {"token": many}})
+            assert await client.closed() == (3505, "channel limit: 3 channels a connection")
+        assert gateway.container.manager.count() == 0
+        async with gateway.connected("alice", channels=["a", "b", "#alice"], subs={"a": {}}) as client:
+            assert (await client.error("subscribe", {"channel": "c"}))["code"] == 106
+
+
+async def test_a_token_with_one_stream_more_than_a_user_may_have_is_closed_with_3505() -> None:
+    async with serving(build_container(broker={"max_streams_per_user": 2})) as gateway:
+        async with gateway.client() as client:
+            await client.send({"id": 1, "connect": {"token": token("alice", channels=["a", "b"])}})
+            assert await client.closed() == (3505, "channel limit: 2 streams a user")
+        assert gateway.container.manager.count() == 0
+
+
 async def test_one_stream_more_than_a_user_may_have_is_error_106() -> None:
     async with serving(build_container(broker={"max_streams_per_user": 2})) as gateway:
         async with gateway.connected("alice") as client:
