@@ -134,6 +134,7 @@ class SubscriptionGrant:
     """What a subscription token proves: see `Authenticated`."""
 
     expire_at: float | None
+    info: str
 
 
 class Authenticator:
@@ -215,7 +216,7 @@ class Authenticator:
             or claims["channel"] != channel
         ):
             raise ForeignToken
-        return SubscriptionGrant(self._expire_at(claims))
+        return SubscriptionGrant(self._expire_at(claims), _info(claims))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if self._keys is None:

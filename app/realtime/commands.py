@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from app.realtime.authentication import ForeignToken
+from app.realtime.authentication import ForeignToken, SubscriptionGrant
 from app.realtime.broker import Position
 from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
 from app.realtime.identity import IdentityError, check_id
@@ -98,8 +98,8 @@ class Commands:
             raise CommandError(
                 ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {self._services.options.channels} channels a connection"
             )
-        expire_at = await self._grant(request.token, channel) if request.token else None
-        position, result = await self._session.subscribe(channel, request, server_side=False, expire_at=expire_at)
+        grant = await self._grant(request.token, channel) if request.token else None
+        position, result = await self._session.subscribe(channel, request, server_side=False, grant=grant)
         self._reply(command, "subscribe", result)
         self._session.announce(channel, position)
 
@@ -110,8 +110,10 @@ class Commands:
         data = one_line(bytes(request.data))
         if len(data.encode()) > self._services.options.event_bytes:
             raise CommandError(ErrorCode.LIMIT_EXCEEDED)
+        subscription = self._session.subscriptions.get(channel)
+        info = self._session.info if subscription is None else subscription.info
         await self._services.publisher.publish(
-            self._session.manager.key, channel, data, mode=self._session.manager.mode.kind, info=self._session.info
+            self._session.manager.key, channel, data, mode=self._session.manager.mode.kind, info=info
         )
 
     async def _history(self, request: HistoryRequest) -> HistoryResult:
@@ -142,21 +144,20 @@ class Commands:
     async def _sub_refresh(self, request: SubRefreshRequest) -> RefreshResult:
         channel = self._channel(request.channel)
         subscription = self._session.subscriptions.get(channel)
-        expire_at = await self._grant(request.token, channel) if subscription is not None else None
+        grant = await self._grant(request.token, channel) if subscription is not None else None
         # Looked up again: it may have ended while this waited.
-        if subscription is None or self._session.subscriptions.get(channel) is not subscription:
+        if subscription is None or grant is None or self._session.subscriptions.get(channel) is not subscription:
             raise CommandError(ErrorCode.PERMISSION_DENIED)
-        ttl = self._session.expire(subscription, expire_at)
+        ttl = self._session.expire(subscription, grant.expire_at)
         return RefreshResult(expires=ttl > 0, ttl=ttl)
 
-    async def _grant(self, token: str, channel: str) -> float | None:
+    async def _grant(self, token: str, channel: str) -> SubscriptionGrant:
         try:
-            grant = await self._services.authenticator.authenticate_subscription(
+            return await self._services.authenticator.authenticate_subscription(
                 token, user_id=self._session.identity.context.user_id, client=self._session.id, channel=channel
             )
         except ForeignToken as error:
             raise Disconnect(DisconnectCode.INVALID_TOKEN, f"invalid token: {error.why}") from None
-        return grant.expire_at
 
     def _channel(self, name: str) -> str:
         if name == self._session.manager.personal_channel:

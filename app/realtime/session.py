@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from app.realtime.authentication import Authenticated
+from app.realtime.authentication import Authenticated, SubscriptionGrant
 from app.realtime.broker import BrokerUnavailable, History, Position, StreamLimitExceeded
 from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode
 from app.realtime.manager import UserManager
@@ -24,7 +24,7 @@ from app.realtime.protocol import (
 )
 from app.realtime.rpc import Calls
 from app.realtime.services import Services
-from app.realtime.subscription import Subscription, client_info, recovered, subscribe_result
+from app.realtime.subscription import Subscription, client_info, recovered, subscribe_result, with_chan_info
 
 REFRESH_GRACE = 25.0  # seconds after expiry within which a refresh still counts (protocol, Connect and tokens)
 
@@ -156,7 +156,7 @@ class Session:
             subscription.go_live(position)
             if self.subscriptions.get(channel) is subscription:  # or it could not go on from there
                 subscription.announced = True
-                self._notify(channel, "join")
+                self._notify(subscription, "join")
 
     def end(self, code: int) -> None:
         """Leave everything. Does not wait, so no cancellation can cut it off; harmless when repeated."""
@@ -167,12 +167,12 @@ class Session:
         self.manager.leave(self, code)
 
     async def subscribe(
-        self, channel: str, request: SubscribeRequest, *, server_side: bool, expire_at: float | None = None
+        self, channel: str, request: SubscribeRequest, *, server_side: bool, grant: SubscriptionGrant | None = None
     ) -> tuple[Position | None, SubscribeResult]:
         """Subscribe to a channel; it holds what comes until `go_live`, when the reply is queued.
 
         Args:
-            expire_at: seconds since the epoch at which it must have been refreshed; None: never.
+            grant: what its token proves, if it has one.
 
         Returns:
             The position that the client has with the reply, or None while the broker cannot be asked, and the reply.
@@ -192,6 +192,7 @@ class Session:
             hold_limit=options.hold_bytes,
         )
         subscription.joined_at = self._services.publisher.waiting_serial
+        subscription.info = self.info if grant is None else with_chan_info(self.info, grant.info)
         self.subscriptions[channel] = subscription
         self.manager.connections.subscribe(subscription)
         try:
@@ -201,7 +202,7 @@ class Session:
                 raise CommandError(ErrorCode.UNRECOVERABLE_POSITION)
             if options.presence:
                 with contextlib.suppress(BrokerUnavailable):  # it is said as soon as the broker is back
-                    await self._services.broker.add_presence(key, channel, self.id, self.info)
+                    await self._services.broker.add_presence(key, channel, self.id, subscription.info)
             if self._ended or self.subscriptions.get(channel) is not subscription:
                 # Ended from elsewhere while this waited, or too much came; what was added since must not stay.
                 raise Disconnect(DisconnectCode.CONNECTION_CLOSED) if self._ended else CommandError(ErrorCode.INTERNAL)
@@ -210,7 +211,7 @@ class Session:
             raise
         if server_side and whole is not None:
             self._unsent += _size(whole)
-        ttl = self.expire(subscription, expire_at)
+        ttl = self.expire(subscription, None if grant is None else grant.expire_at)
         position = None if history is None else history.position
         return position, subscribe_result(request, whole, position, ttl)
 
@@ -283,11 +284,12 @@ class Session:
         if self._services.options.presence:
             self._services.broker.remove_presence(self.manager.key, channel, self.id)
         if subscription.announced:
-            self._notify(channel, "leave")
+            self._notify(subscription, "leave")
 
-    def _notify(self, channel: str, kind: str) -> None:
+    def _notify(self, subscription: Subscription, kind: str) -> None:
         if self._services.options.join_leave:
-            self._services.broker.notify(self.manager.key, channel, presence_push(channel, kind, self.info))
+            push = presence_push(subscription.channel, kind, subscription.info)
+            self._services.broker.notify(self.manager.key, subscription.channel, push)
 
 
 def _size(history: History) -> int:

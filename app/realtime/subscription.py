@@ -65,6 +65,7 @@ class Subscription:
         joined_at: `Backlog.serial` when it began: what waited then, it has not seen.
         announced: others were told that the client joined, and are to be told when it leaves.
         expiry: what ends it when its token has expired.
+        info: who is subscribed, for the others in the channel: ClientInfo as JSON.
         head: how every push to it begins, encoded once.
     """
 
@@ -86,6 +87,7 @@ class Subscription:
         "epoch",
         "expiry",
         "head",
+        "info",
         "join_leave",
         "joined_at",
         "key",
@@ -119,6 +121,7 @@ class Subscription:
         self.joined_at = 0
         self.announced = False
         self.expiry: Timer | None = None
+        self.info = ""
 
     def deliver(self, publication: Publication, frame: Frame) -> None:
         """Pass a publication on, hold it, or drop it as seen; a gap or another epoch is reported."""
@@ -330,6 +333,11 @@ def client_info(user: str, client: str, info: str) -> str:
     """A ClientInfo as JSON; `info` is its conn_info as JSON, or empty."""
     tail = f',"conn_info":{info}' if info else ""
     return f'{{"user":{encode(user)},"client":{encode(client)}{tail}}}'
+
+
+def with_chan_info(info: str, chan_info: str) -> str:
+    """A ClientInfo with its chan_info as JSON, or as it is if that is empty."""
+    return f'{info[:-1]},"chan_info":{chan_info}}}' if chan_info else info
 
 
 def publication_text(data: str, info: str, offset: int) -> str:

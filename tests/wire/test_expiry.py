@@ -130,14 +130,14 @@ async def test_expire_at_says_when_a_connection_expires_whatever_exp_says() -> N
 @pytest.mark.parametrize("leeway", [0, 30])
 async def test_a_token_whose_expire_at_has_passed_is_error_109(leeway: int) -> None:
     container = expiring(ManualClock(NOW), auth={"hmac_secret": SECRET, "leeway": leeway})
-    passed = {"exp": NOW + 60, "expire_at": NOW - leeway}
+    passed: dict[str, Any] = {"exp": NOW + 60, "expire_at": NOW - leeway}
     async with serving(container) as gateway, gateway.client() as client:
         assert await client.error("connect", {"token": token("alice", **passed)}) == {
             "code": 109,
             "message": "token expired",
         }
-        almost = {"exp": NOW + 60, "expire_at": NOW - leeway + 1}
-        assert (await client.result("connect", {"token": token("alice", **almost)}))["ttl"] == 1
+        almost = token("alice", exp=NOW + 60, expire_at=NOW - leeway + 1)
+        assert (await client.result("connect", {"token": almost}))["ttl"] == 1
         assert (await client.error("refresh", {"token": token("alice", **passed)}))["code"] == 109
         news = {"channel": "news", "token": token("alice", channel="news", **passed)}
         assert (await client.error("subscribe", news))["code"] == 109

@@ -25,6 +25,35 @@ async def test_presence_knows_every_connection_in_a_channel_and_what_its_token_s
         assert await one.result("presence", {"channel": "#alice"}) == {"presence": {first: infos[first]}}
 
 
+async def test_what_a_subscription_token_says_is_shown_in_its_channel_alone() -> None:
+    async with serving() as gateway, gateway.client() as client, gateway.connected("alice") as witness:
+        own = (await client.result("connect", {"token": token("alice", info={"device": "phone"})}))["client"]
+        await witness.result("subscribe", {"channel": "news", "join_leave": True})
+        await witness.push()
+        shown = {"user": "alice", "client": own, "conn_info": {"device": "phone"}, "chan_info": {"role": "editor"}}
+        told = token("alice", channel="news", info={"role": "editor"})
+        await client.result("subscribe", {"channel": "news", "token": told})
+        assert await witness.push() == {"channel": "news", "join": {"info": shown}}
+        assert (await witness.result("presence", {"channel": "news"}))["presence"][own] == shown
+        await client.result("sub_refresh", {"channel": "news", "token": token("alice", channel="news")})
+        await client.result("publish", {"channel": "news", "data": 1})
+        assert await witness.push() == {"channel": "news", "pub": {"data": 1, "info": shown, "offset": 1}}
+        kept = await witness.result("history", {"channel": "news", "limit": -1})
+        assert kept["publications"] == [{"data": 1, "info": shown, "offset": 1}]
+        await client.result("unsubscribe", {"channel": "news"})
+        assert await witness.push() == {"channel": "news", "leave": {"info": shown}}
+        del shown["chan_info"]
+        await client.result("publish", {"channel": "news", "data": 2})
+        assert (await witness.push())["pub"]["info"] == shown
+        assert (await witness.result("presence", {"channel": "#alice"}))["presence"][own] == shown
+
+
+async def test_info_of_a_subscription_token_that_is_no_json_is_error_103() -> None:
+    async with serving() as gateway, gateway.connected("alice") as client:
+        bad = token("alice", channel="news", b64info="e30")
+        assert (await client.error("subscribe", {"channel": "news", "token": bad}))["code"] == 103
+
+
 async def test_b64info_is_info_too_and_numbers_of_any_size_keep_their_value() -> None:
     import base64
 
