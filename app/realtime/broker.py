@@ -272,6 +272,13 @@ class Broker(Protocol):
             BrokerUnavailable: the engine cannot be reached.
         """
 
+    async def recall(self, name: str) -> str | None:
+        """What is remembered under a name; None: nothing.
+
+        Raises:
+            BrokerUnavailable: the engine cannot be reached.
+        """
+
     async def stored(self) -> dict[str, str]:
         """What is remembered, by name.
 

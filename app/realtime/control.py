@@ -137,12 +137,12 @@ class Control:
             BrokerError: what waited could not be published, or others could not be told; it is tried again.
             IsolationViolation: a manager's new mode is another manager's. It keeps the mode it has; all others changed.
         """
-        managers = self._lifecycle.living() if user_id is None else self._managers(user_id)
+        managers = self._whose(user_id)
         self._operators.set(user_id, kind)
         try:
             return await self._refresh(managers)
         finally:
-            await self._insist(self._operators.tell())
+            await self._insist(self._tell())
 
     async def refresh_modes(self) -> int:
         """Give every manager the mode that the policy has for it now, in batches, and publish what waits no longer.
@@ -223,9 +223,8 @@ class Control:
                 case DisconnectUser(user_id):
                     self._disconnect(user_id)
                 case SetMode(user_id):
-                    managers = self._lifecycle.living() if user_id is None else self._managers(user_id)
-                    self._operators.take(told)
-                    self._later(self._refresh(managers))
+                    self._whose(user_id)  # whose id breaks no rule
+                    self._later(self._learn(user_id))
         except (msgspec.DecodeError, IdentityError):
             logger.warning("another node said something that this version does not understand")
 
@@ -274,8 +273,16 @@ class Control:
             self._again.begin()
             raise
 
+    async def _tell(self) -> None:
+        for user_id in await self._operators.tell():
+            await self._refresh(self._whose(user_id))
+
+    async def _learn(self, user_id: str | None) -> int:
+        await self._operators.learn(user_id)
+        return await self._refresh(self._whose(user_id))
+
     async def _try_again(self) -> None:
-        await self._operators.tell()
+        await self._tell()
         await self._flush()
 
     async def drain(self, seconds: float) -> int:
@@ -324,6 +331,9 @@ class Control:
         if moved:
             manager.disconnect_all(Disconnect(DisconnectCode.FORCE_RECONNECT))
         return manager.refresh_mode() or moved
+
+    def _whose(self, user_id: str | None) -> list[UserManager]:
+        return self._lifecycle.living() if user_id is None else self._managers(user_id)
 
     def _managers(self, user_id: str) -> list[UserManager]:
         context = UserContext(user_id=user_id)

@@ -222,6 +222,10 @@ class MemoryBroker:
         else:
             self._stored[name] = value
 
+    async def recall(self, name: str) -> str | None:
+        """See `Broker.recall`."""
+        return self._stored.get(name)
+
     async def stored(self) -> dict[str, str]:
         """See `Broker.stored`."""
         return dict(self._stored)

@@ -55,7 +55,9 @@ nodes notice that it is not there any more, although another node has stored suc
 
 
 class OperatorModes:
-    """Keeps what operators set alike on all nodes: each tells the others, and stores it for those that come later.
+    """Keeps what operators set alike on all nodes: each stores it, and tells the others to read it.
+
+    What is stored decides. So all nodes agree in the end, however many operators are at it at once.
 
     Args:
         policy: this node's.
@@ -87,8 +89,13 @@ class OperatorModes:
             self._policy.set_for_user(user_id, kind)
         self._untold[user_id] = None
 
-    async def tell(self) -> None:
-        """Tell the other nodes what was set here; while the broker cannot be reached, it waits for another call."""
+    async def tell(self) -> set[str | None]:
+        """Tell the other nodes what was set here; while the broker cannot be reached, it waits for another call.
+
+        Returns:
+            Whose mode was set elsewhere at the same time, a little later: that holds here now, too. None: everybody's.
+        """
+        overruled: set[str | None] = set()
         for user_id in list(self._untold):
             decided = self._policy.operators.get(user_id)
             message = SetMode(user_id) if decided is None else SetMode(user_id, decided.kind, decided.keys)
@@ -96,16 +103,29 @@ class OperatorModes:
             try:
                 await self._broker.store(_name(user_id), None if decided is None else text)
                 await self._broker.broadcast(text)
+                if self._policy.operators.get(user_id) is decided:
+                    self._untold.pop(user_id, None)
+                if await self.learn(user_id):
+                    overruled.add(user_id)
             except BrokerUnavailable:
-                return
-            if self._policy.operators.get(user_id) is decided:
-                self._untold.pop(user_id, None)
+                break
+        return overruled
 
-    def take(self, message: SetMode) -> None:
-        """Another node told of a change."""
+    async def learn(self, user_id: str | None) -> bool:
+        """Another node told of a change: take what is stored. Whether that is another mode than before.
+
+        Raises:
+            BrokerUnavailable: it cannot be read.
+        """
         if self._loading:
-            self._heard.add(message.user_id)
-        self._restore(message)
+            self._heard.add(user_id)
+        name = _name(user_id)
+        text = await self._broker.recall(name)
+        before = self._policy.operators.get(user_id)
+        message = SetMode(user_id) if text is None else _stored_mode(name, text)
+        if message is not None and user_id not in self._untold:
+            self._restore(message)
+        return self._policy.operators.get(user_id) != before
 
     def _restore(self, message: SetMode) -> None:
         decided = None if message.kind is None else Decision(message.kind, "operator", message.keys)

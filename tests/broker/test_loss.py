@@ -85,6 +85,7 @@ async def test_every_call_that_needs_the_server_fails_at_once_while_it_is_lost()
             broker.streams(ALICE),
             broker.broadcast("hello"),
             broker.store("name", "value"),
+            broker.recall("name"),
             broker.stored(),
         ):
             with pytest.raises(BrokerUnavailable) as refused:

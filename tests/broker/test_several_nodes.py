@@ -35,6 +35,7 @@ async def test_what_is_stored_is_there_until_it_is_forgotten(broker: Broker) -> 
     await broker.store("mode:user%7D{}", "")
     await broker.store("a b", "2")
     assert await broker.stored() == {"a b": "2", "mode:user%7D{}": ""}
+    assert [await broker.recall(name) for name in ("a b", "mode:user%7D{}", "c")] == ["2", "", None]
     await broker.store("a b", None)
     await broker.store("never there", None)
     assert await broker.stored() == {"mode:user%7D{}": ""}

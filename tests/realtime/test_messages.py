@@ -95,6 +95,39 @@ async def test_a_change_while_the_one_before_is_told_is_told_as_well(broker: Fau
     assert second.set == {"alice": ModeKind.EMERGENCY}
 
 
+@pytest.mark.parametrize("late", ["store", "broadcast", "recall"])
+async def test_nodes_on_which_operators_are_at_it_at_the_same_moment_agree(broker: FaultyBroker, late: str) -> None:
+    nodes = Node(broker), Node(broker)
+    nodes[0].modes.set("alice", ModeKind.EMERGENCY)
+    gate = broker.before[late] = Gate()
+    first = asyncio.create_task(nodes[0].modes.tell())
+    await gate.reached.wait()
+    broker.before.clear()
+    nodes[1].modes.set("alice", ModeKind.DEGRADED)
+    assert await nodes[1].modes.tell() == set()
+    gate.opened.set()
+    overruled = await first
+    assert overruled == (set() if late == "store" else {"alice"})
+    # Each hears of the other's, in whatever order.
+    for node in nodes:
+        await node.modes.learn("alice")
+    stored = decode_message((await broker.stored())["mode:alice"])
+    assert isinstance(stored, SetMode)
+    assert nodes[0].set == nodes[1].set == {"alice": stored.kind}
+
+
+async def test_what_is_set_here_while_what_another_node_told_of_is_read_is_newer(broker: FaultyBroker) -> None:
+    first, second = Node(broker), Node(broker)
+    first.modes.set("alice", ModeKind.DEGRADED)
+    await first.modes.tell()
+    gate = broker.after["recall"] = Gate()
+    await gate.hold(second.modes.learn("alice"), lambda: second.modes.set("alice", ModeKind.EMERGENCY))
+    assert second.set == {"alice": ModeKind.EMERGENCY}
+    await second.modes.tell()
+    await first.modes.learn("alice")
+    assert first.set == second.set
+
+
 async def test_changes_that_wait_to_be_told_are_bounded(broker: FaultyBroker) -> None:
     node = Node(broker, limit=2)
     broker.before["store"] = unavailable
@@ -112,17 +145,20 @@ async def test_what_another_node_says_while_the_stored_is_read_is_newer(broker: 
     first.modes.set("bob", ModeKind.DEGRADED)
     await first.modes.load()
     gate = broker.after["stored"] = Gate()
-
-    def meanwhile() -> None:
-        second.modes.take(SetMode("alice", ModeKind.EMERGENCY))
-        second.modes.take(SetMode("carol", ModeKind.EMERGENCY))
-
-    await gate.hold(second.modes.load(), meanwhile)
+    loading = asyncio.create_task(second.modes.load())
+    await gate.reached.wait()
+    for user in ("alice", "carol"):
+        first.modes.set(user, ModeKind.EMERGENCY)
+        await first.modes.tell()
+        assert await second.modes.learn(user)
+    gate.opened.set()
+    await loading
     newer = {"alice": ModeKind.EMERGENCY, "carol": ModeKind.EMERGENCY}
     assert second.set == {**newer, "bob": ModeKind.DEGRADED}
     broker.after.clear()
+    await broker.store("mode:carol", None)
     await second.modes.load()  # another time nothing is newer than what is stored
-    assert second.set == {"alice": ModeKind.DEGRADED, "bob": ModeKind.DEGRADED}
+    assert second.set == {"alice": ModeKind.EMERGENCY, "bob": ModeKind.DEGRADED}
 
 
 async def test_a_broker_that_forgot_what_was_set_learns_it_from_the_nodes(broker: FaultyBroker) -> None:
@@ -185,8 +221,9 @@ async def test_nodes_that_come_first_together_agree(broker: FaultyBroker) -> Non
 async def test_stored_values_of_a_later_version_are_left_alone(broker: FaultyBroker) -> None:
     first, second = Node(broker), Node(broker)
     first.modes.set("alice", ModeKind.DEGRADED)
+    first.modes.set("bob", ModeKind.EMERGENCY)
     await first.modes.load()
-    second.modes.take(SetMode("bob", ModeKind.EMERGENCY))
+    assert await second.modes.learn("bob")
     for name, text in {
         "mode": "no JSON",
         "mode:bob": '{"type":"mode","user_id":"bob","kind":"frozen"}',
@@ -196,6 +233,7 @@ async def test_stored_values_of_a_later_version_are_left_alone(broker: FaultyBro
     }.items():
         await broker.store(name, text)
     await second.modes.load()
+    assert not await second.modes.learn("bob")
     assert second.set == {"alice": ModeKind.DEGRADED, "bob": ModeKind.EMERGENCY}
 
 
@@ -227,18 +265,25 @@ async def test_a_message_that_says_nothing_changes_nothing_and_is_not_repeated_i
     assert "s3cr3t" not in caplog.text
 
 
+async def said(container: GatewayContainer, message: SetMode) -> None:
+    """Another node sets a mode."""
+    name = "mode" if message.user_id is None else f"mode:{message.user_id}"
+    await container.broker().store(name, None if message.kind is None else encode_message(message))
+    container.control().broker_message(encode_message(message))
+
+
 async def test_a_message_ends_connections_or_sets_a_mode_here(container: GatewayContainer) -> None:
     control = container.control()
     async with Peer(container) as alice, Peer(container) as bob:
         await alice.connect("alice")
         await bob.connect("bob")
-        control.broker_message(encode_message(SetMode("bob", ModeKind.EMERGENCY)))
+        await said(container, SetMode("bob", ModeKind.EMERGENCY))
         control.broker_message(encode_message(DisconnectUser("alice")))
         await bob.settle()
         assert (alice.close_code, bob.close_code) == (3503, None)
         assert container.manager(UserContext(user_id="bob")).mode.kind is ModeKind.EMERGENCY
-        control.broker_message(encode_message(SetMode(None, ModeKind.DEGRADED, None)))
-        control.broker_message(encode_message(SetMode("bob")))
+        await said(container, SetMode(None, ModeKind.DEGRADED, None))
+        await said(container, SetMode("bob"))
         await bob.settle()
         modes = [push["data"]["mode"] for push in bob.pushes("message")]
         assert modes == ["emergency", "degraded"]
@@ -255,7 +300,7 @@ async def test_a_mode_that_another_node_told_of_may_fail_to_flush_and_is_logged_
     await container.control().set_mode(ModeKind.DEGRADED)
     await container.publisher().publish_to_user("alice", "tick", 1)
     faulty.before["publish"] = refuse
-    container.control().broker_message(encode_message(SetMode(None)))
+    await said(container, SetMode(None))
     for _ in range(5):
         await asyncio.sleep(0)
     assert "a mode that another node told of: BrokerError" in caplog.text

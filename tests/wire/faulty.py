@@ -127,6 +127,10 @@ class FaultyBroker:
         """See `Broker`."""
         await self._around("store", lambda: self.broker.store(name, value))
 
+    async def recall(self, name: str) -> str | None:
+        """See `Broker`."""
+        return await self._around("recall", lambda: self.broker.recall(name))
+
     async def stored(self) -> dict[str, str]:
         """See `Broker`."""
         return await self._around("stored", self.broker.stored)

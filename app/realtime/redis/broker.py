@@ -245,6 +245,10 @@ class RedisBroker:
         """See `Broker.store`."""
         await self._nodes.store(self._supervisor.attached(), name, value)
 
+    async def recall(self, name: str) -> str | None:
+        """See `Broker.recall`."""
+        return await self._nodes.recall(self._supervisor.attached(), name)
+
     async def stored(self) -> dict[str, str]:
         """See `Broker.stored`."""
         return await self._nodes.stored(self._supervisor.attached())

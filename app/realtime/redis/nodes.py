@@ -38,6 +38,11 @@ class Nodes:
             ["HDEL", key, name] if value is None else ["HSET", key, name, value]
         )
 
+    async def recall(self, attachment: Attachment, name: str) -> str | None:
+        """What is remembered under a name."""
+        found = await attachment.lane(self._base)[0].submit(["HGET", f"{self._base}:v", name])
+        return None if found is None else str(found, "utf-8")
+
     async def stored(self, attachment: Attachment) -> dict[str, str]:
         """What is remembered, by name."""
         found = await attachment.lane(self._base)[0].submit(["HGETALL", f"{self._base}:v"])
