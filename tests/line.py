@@ -7,6 +7,7 @@ async with line_to(gateway.port) as line:
     line.hang()        # nothing passes, and nobody is told
     line.hang(b"PING") # so, but only on connections over which this was sent near the begin
     await line.heal()  # all is well; what waited while it hung goes on its way
+    line.lead_to(port) # what is open is reset; new connections go to another server
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class Line:
         self._flowing.set()
         if self._listener is None:
             self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+
+    def lead_to(self, server_port: int) -> None:
+        """Reset every connection, and carry new ones to another server."""
+        self._server_port = server_port
+        self.drop()
 
     async def close(self) -> None:
         """End everything."""

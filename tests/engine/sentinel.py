@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -20,12 +21,16 @@ class Sentinel:
         program: path of the server.
         folder: of all its servers' folders.
         sentinels: how many; most of them have to agree.
+        config: further lines of the configuration files of both servers, by name.
     """
 
-    def __init__(self, program: str, folder: Path, *, sentinels: int = 1) -> None:
+    def __init__(
+        self, program: str, folder: Path, *, sentinels: int = 1, config: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Nothing runs yet."""
-        self.master = StandAlone(program, folder / "master", config=REPLICATION)
-        following = {**REPLICATION, "replicaof": f"127.0.0.1 {self.master.port}"}
+        lines = {**REPLICATION, **config}
+        self.master = StandAlone(program, folder / "master", config=lines)
+        following = {**lines, "replicaof": f"127.0.0.1 {self.master.port}"}
         self.replica = StandAlone(program, folder / "replica", config=following)
         watching = {
             "bind": "127.0.0.1",

@@ -133,6 +133,12 @@ class Node:
             return False
 
 
+def cut_off(master: Node, replica: Node) -> None:
+    """Pause a replica and take its connection away: what its master acknowledges from now on, it never gets."""
+    replica.pause()
+    master.call("CLIENT", "KILL", "TYPE", "replica")
+
+
 class StandAlone(Node):
     """A server of its own.
 

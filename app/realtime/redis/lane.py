@@ -13,6 +13,7 @@ from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
     MovedError,
+    NoPermissionError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -30,7 +31,11 @@ ELSEWHERE = (MovedError, AskError, TryAgainError)
 UNFIT = (ClusterDownError, MasterDownError, ReadOnlyError, NoScriptError)
 """The server did not carry the command out and will not carry out others."""
 
-RUN = re.compile(rb"run_id:(\w{8})")
+FACTS = re.compile(rb"^(run_id|master_replid2?|connected_slaves|cluster_my_epoch):(\w+)", re.MULTILINE)
+"""What `INFO` and `CLUSTER INFO` tell of whose data a server has."""
+
+NEVER_PROMOTED = b"0" * 40
+"""`master_replid2` of a server that is no promoted replica."""
 
 FAILURES = (RedisError, OSError, TimeoutError)
 """How a server cannot be reached: the connection, or time, has run out."""
@@ -50,9 +55,8 @@ class Lane:
         failed: called once, with the reason, when the connection is of no use any more.
 
     Attributes:
-        lineage: whose data the streams are that this server wrote: a stream of another one begins anew. It is the
-            server's name, and its life: a server that starts again has lost the last of what it acknowledged, unless it
-            writes each command down before it answers (`appendonly yes`, `appendfsync always`).
+        lineage: whose data the streams are that this server wrote: a stream of another one begins anew. See
+            `_lineage`.
     """
 
     def __init__(
@@ -88,10 +92,10 @@ class Lane:
         """
         async with asyncio.timeout(self._timeout):
             await self._connection.connect()  # type: ignore[no-untyped-call]
-            about = [["INFO", "server"], ["CONFIG", "GET", "append*"]]
-            *loaded, time, info, keeping = await self._exchange([*load, ["TIME"], *about])
+            about = [["INFO", "server"], ["INFO", "replication"], ["CLUSTER", "INFO"], ["CONFIG", "GET", "append*"]]
+            *loaded, time, server, replication, cluster, keeping = await self._exchange([*load, ["TIME"], *about])
             *_, (seconds, microseconds) = map(_require, [*loaded, time])
-            self.lineage = f"{self._name}{'' if _keeps_all(keeping) else _life(info)}"
+            self.lineage = _lineage(self._name, (server, replication, cluster), keeping)
         # Measured late rather than early: a deadline is then rather too early than too late.
         self._clock = int(seconds) * 1000 + int(microseconds) / 1000 - self._loop.time() * 1000
         self._task = self._loop.create_task(self._run())
@@ -203,17 +207,34 @@ def _require(reply: Any) -> Any:
     return reply
 
 
+def _lineage(name: str, answers: Sequence[Any], keeping: Any) -> str:
+    """Whose data a server has: the same again only where nothing that it acknowledged can be missing.
+
+    It is the server's name; in a cluster its config epoch, which is a new one for who takes slots over, so that a
+    master that comes back after another is not taken for the one it was (behind sentinels the name has that); and its
+    life, unless it writes each command down before it answers, as it has lost the last of them when it starts again.
+
+    Args:
+        name: of the server, from `Servers.discover`; empty: one whose address may be another's tomorrow.
+        answers: to `INFO` and `CLUSTER INFO`; an error where it is no cluster, or where the user may not ask.
+        keeping: the answer to `CONFIG GET append*`.
+    """
+    facts = {name: fact for answer in answers if isinstance(answer, bytes) for name, fact in FACTS.findall(answer)}
+    # Where replicas follow, one address may lead to another of them any time.
+    alone = (facts.get(b"connected_slaves"), facts.get(b"master_replid2")) == (b"0", NEVER_PROMOTED)
+    forbidden = any(isinstance(answer, NoPermissionError) for answer in answers)
+    parts = [facts.get(b"cluster_my_epoch", b"")]
+    if not _keeps_all(keeping) or forbidden or not (name or alone):
+        parts += [facts.get(b"run_id", b"")[:8], facts.get(b"master_replid", b"")[:8]]
+    return "@".join([name, *(part.decode() for part in parts if part)])
+
+
 def _keeps_all(settings: Any) -> bool:
     """Whether a server that starts again has all that it had acknowledged; one that does not say may not."""
     if not isinstance(settings, list):
         return False
     named = dict(zip(settings[::2], settings[1::2], strict=False))
     return (named.get(b"appendonly"), named.get(b"appendfsync")) == (b"yes", b"always")
-
-
-def _life(info: Any) -> str:
-    found = RUN.search(info) if isinstance(info, bytes) else None
-    return "" if found is None else f"@{found[1].decode()}"
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

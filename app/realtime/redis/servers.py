@@ -194,8 +194,13 @@ class BehindSentinel:
 
     async def discover(self) -> Mapping[str, Connect]:
         """See `Servers`."""
-        host, port = await self._sentinel.discover_master(self._master)
-        self._name = f"{host}:{port}"
+        await self._sentinel.discover_master(self._master)
+        # It put the sentinel that knows first. With each failover the epoch is a new one: a master that comes back after
+        # another is not taken for the one it was.
+        masters: Any = await self._sentinel.sentinels[0].sentinel_masters()
+        state = masters[self._master]
+        host, port = state["ip"], state["port"]
+        self._name = f"{host}:{port}/{state['config-epoch']}"
         return {self._name: _connect(self._pool, host, port)}
 
     def locate(self, key: str) -> str:
@@ -226,6 +231,7 @@ class Cluster:
             startup_nodes=nodes,
             ssl=issubclass(pool.connection_class, SSLConnection),
             socket_timeout=pool.connection_kwargs["socket_connect_timeout"],
+            dynamic_startup_nodes=False,  # or the addresses that it was given are forgotten, and may be all that is left
             **options,
         )
 
