@@ -22,11 +22,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from app.gateway import gateway_of
 from app.logging import configure_logging
+from app.protocols import Config
 from app.remote import local_address
 from config import ConfigurationError, Problem, Settings
 
 BACKLOG = 2048
 USER_TIMEOUT_SECONDS = 30
+PROBE_SECONDS = 60
 CLOSE_SECONDS = 1
 KEEP_ALIVE_SECONDS = 75  # Longer than the 60 s of common proxies: who reuses a connection should be first to close it.
 
@@ -45,7 +47,8 @@ def listen(host: str, port: int, *, together: bool = False) -> socket.socket:
     """Bind a TCP socket; the server starts to listen on it when the application has started.
 
     On Linux a peer that has not acknowledged data, or has not made room for it, for 30 seconds is cut off by the kernel
-    (TCP_USER_TIMEOUT, RFC 5482); connections inherit this from the socket that accepts them.
+    (TCP_USER_TIMEOUT, RFC 5482); one that is silent for a minute is asked whether it is there (TCP keep-alive).
+    Connections inherit this from the socket that accepts them.
 
     Args:
         host: address or name.
@@ -63,6 +66,10 @@ def listen(host: str, port: int, *, together: bool = False) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if together:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS // 6)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_SECONDS * 1000)
         listener.bind((host, port))
@@ -250,11 +257,11 @@ def command() -> str:
     return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: ASGIApp, settings: Settings) -> Config:
+    return Config(
         app,
+        settings.limits,
         loop="auto",  # uvloop, and asyncio where there is none.
-        http="httptools",
         ws=WebSocketsSansIOProtocol,  # The fastest of what uvicorn offers: see the benchmarks.
         ws_max_size=settings.limits.message_bytes,
         ws_ping_interval=None,  # The client protocol has its own ping.

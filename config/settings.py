@@ -135,6 +135,9 @@ class LimitSettings(Section):
     )
     command_burst: PositiveInt = Field(200, description="Commands that may come at once.")
     queue_bytes: PositiveInt = Field(1024 * 1024, description="Bytes waiting for one connection; more: closed, 3008.")
+    request_seconds: PositiveSeconds = Field(
+        30, description="Seconds until a request, or 64 KiB more of its body, must have come; 408."
+    )
     authentication_seconds: PositiveSeconds = Field(10, description="Seconds until `connect` must have come; 3502.")
     concurrent_rpcs: PositiveInt = Field(8, description="Calls of one connection that run at once.")
 
