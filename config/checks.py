@@ -124,7 +124,12 @@ def _check_mode_rules(settings: Settings) -> Iterator[Problem]:
 def _check_origins(settings: Settings) -> Iterator[Problem]:
     for origin in settings.origins:
         exact = _exact_origin(origin)
-        if origin != "*" and origin != exact:
+        if origin == "*":
+            continue  # production has a word to say about it
+        if "*" in origin:
+            remedy = "Origins are compared letter for letter: list each host by itself."
+            yield _problem(settings, "origins", f"{origin} allows nobody, as * stands for nothing in it", remedy)
+        elif origin != exact:
             remedy = f"Write {exact}." if exact else "Write scheme://host or scheme://host:port."
             yield _problem(settings, "origins", f"{origin} is not what a browser sends", remedy)
 

@@ -217,13 +217,25 @@ def test_a_rule_that_never_decides_is_refused() -> None:
         ("http://chat.example.com:80/page", "Write http://chat.example.com."),
         ("http://[::1]/", "Write http://[::1]."),
         ("chat.example.com", "Write scheme://host or scheme://host:port."),
-        ("https://*.example.com:port", "Write scheme://host or scheme://host:port."),
+        ("https://chat.example.com:port", "Write scheme://host or scheme://host:port."),
         ("http://[", "Write scheme://host or scheme://host:port."),
         ("null", "Write scheme://host or scheme://host:port."),
     ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin: str, remedy: str) -> None:
     assert problems(settings(origins=[origin])) == [("origins", f"{origin} is not what a browser sends", remedy)]
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+@pytest.mark.parametrize("origin", ["https://*.example.com", "https://*", "http://localhost:*", "*.example.com", "**"])
+def test_an_origin_with_a_wildcard_in_it_is_refused_as_it_would_match_nothing(profile: str, origin: str) -> None:
+    assert problems(settings(profile, origins=["https://chat.example.com", origin])) == [
+        (
+            "origins",
+            f"{origin} allows nobody, as * stands for nothing in it",
+            "Origins are compared letter for letter: list each host by itself.",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
