@@ -27,6 +27,7 @@ COMMANDS = (
     "+script|load",
     "+time",
     "+info",
+    "+cluster|info",
     "+config|get",
     "+ping",
     "+spublish",
