@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging.config
+import sys
 
 import structlog
 
@@ -37,8 +39,14 @@ def configure_logging(settings: LogSettings) -> None:
                     "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)],
                 }
             },
+            "filters": {"not_cancelled": {"()": lambda: _not_cancelled}},
             "handlers": {
-                "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "structured"}
+                "stderr": {
+                    "class": "logging.StreamHandler",
+                    "stream": "ext://sys.stderr",
+                    "formatter": "structured",
+                    "filters": ["not_cancelled"],
+                }
             },
             "root": {"level": settings.level, "handlers": ["stderr"]},
             "loggers": {
@@ -52,4 +60,11 @@ def configure_logging(settings: LogSettings) -> None:
 def _renderers(settings: LogSettings) -> list[structlog.types.Processor]:
     if settings.format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]
+
+
+def _not_cancelled(record: logging.LogRecord) -> bool:
+    """Keep out what uvicorn takes for errors of the application: requests that end with the process."""
+    return not (record.name == "uvicorn.error" and record.exc_info and record.exc_info[0] is asyncio.CancelledError)

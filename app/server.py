@@ -30,6 +30,7 @@ BACKLOG = 2048
 USER_TIMEOUT_SECONDS = 30
 PROBE_SECONDS = 60
 CLOSE_SECONDS = 1
+CUT_SECONDS = 0.5  # for the application, when the grace period is over or somebody insists
 KEEP_ALIVE_SECONDS = 75  # Longer than the 60 s of common proxies: who reuses a connection should be first to close it.
 
 logger = logging.getLogger(__name__)
@@ -159,6 +160,15 @@ class Server(uvicorn.Server):
         else:
             logger.warning("cut off what was still open", extra={"websockets": self._websockets()})
             stopping.cancel()
+            await self._end_application()
+
+    async def _end_application(self) -> None:
+        """Let it end in good order if it can at once. Else it is cancelled with the event loop, as everything else."""
+        try:
+            await asyncio.wait_for(self.lifespan.shutdown(), CUT_SECONDS)
+        except TimeoutError:
+            # uvicorn would log that as an error of the application, with a traceback.
+            self.lifespan.logger = logging.Logger("cut off", logging.CRITICAL + 1)  # noqa: LOG001 - of this end alone
 
     async def _stop(self, sockets: list[socket.socket] | None) -> None:
         for server in self.servers:

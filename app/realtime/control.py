@@ -315,6 +315,9 @@ class Control:
                     await asyncio.sleep(FLUSH_AGAIN_SECONDS)
         except (TimeoutError, BrokerError):
             logger.error("publishes were lost that waited for the broker")
+        except asyncio.CancelledError:
+            logger.error("publishes were lost that waited for the broker: the gateway was told to stop at once")
+            raise
 
     async def _flushed(self) -> bool:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
 from datetime import datetime
@@ -47,6 +49,31 @@ def test_console_lines_are_for_people(capfd: pytest.CaptureFixture[str]) -> None
     assert "slow" in err
     assert "3008" in err
     assert not err.startswith("{")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_console_lines_have_colours_on_a_terminal_alone(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setattr("sys.stderr", stream := Stream())
+    configure_logging(LogSettings(format="console"))
+    logging.getLogger("app.test").warning("slow")
+    assert ("\x1b[" in stream.getvalue()) is terminal
+
+
+def test_a_request_that_ends_with_the_process_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="json"))
+    for name, error in (("uvicorn.error", asyncio.CancelledError), ("uvicorn.error", OSError), ("app.test", TypeError)):
+        try:
+            raise error
+        except BaseException:  # uvicorn does
+            logging.getLogger(name).exception("failed")
+    assert [json.loads(line)["exception"].split()[-1] for line in capfd.readouterr().err.splitlines()] == [
+        "OSError",
+        "TypeError",
+    ]
 
 
 @pytest.mark.parametrize(("level", "written"), [("DEBUG", 3), ("INFO", 2), ("WARNING", 1), ("ERROR", 0)])
