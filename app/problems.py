@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -90,6 +90,7 @@ class ProblemError(Exception):
 
 GATEWAY_ERRORS: tuple[type[Exception], ...] = (
     ProblemError,
+    ClientDisconnect,
     BodyTooLarge,
     EventTooLarge,
     InvalidData,
@@ -109,6 +110,8 @@ def as_problem_error(error: Exception) -> ProblemError | None:
     match error:
         case ProblemError():
             return error
+        case ClientDisconnect():  # within its body; nobody is left to read this
+            return ProblemError(400, "client-disconnected", "The body is not complete.")
         case BodyTooLarge():
             return ProblemError(413, "body-too-large", error.detail)
         case EventTooLarge():

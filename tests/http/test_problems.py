@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -9,12 +10,13 @@ import httpx
 import pytest
 from fastapi import HTTPException
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from app import create_app
 from app.realtime.broker import BrokerError
 from app.realtime.identity import check_id
 from app.testing import gateway_container, serve
-from tests.gateway import serving
+from tests.gateway import API_KEY, SECONDS, serving
 
 SECRET = "the password is swordfish"
 
@@ -70,6 +72,30 @@ async def test_fields_at_fault_are_named_and_their_values_are_not() -> None:
         problem = check(response, 422, "urn:bulkhead:problem:invalid-request")
         assert [error["at"] for error in problem["errors"]] == ["query.limit"]
         assert "swordfish" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/v1/users/alice/events", "/v1/events", "/own"])
+async def test_a_client_that_goes_away_within_its_body_leaves_no_line_in_the_log(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(gateway_container(api_keys=[API_KEY]))
+
+    @app.post("/own")
+    async def own(request: Request) -> None:
+        await request.body()
+
+    caplog.set_level(logging.INFO)
+    async with serve(app) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = {"Host": "x", "X-API-Key": API_KEY, "Content-Length": "9", "Expect": "100-continue"}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        writer.write(f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        async with asyncio.timeout(SECONDS):
+            assert b"100 Continue" in await reader.readline()  # it waits for the body
+        writer.write(b"{")
+        writer.close()
+        await writer.wait_closed()
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 class Answer(BaseModel):
