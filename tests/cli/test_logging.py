@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
 from datetime import datetime
 
+import httpx
 import pytest
 
+from app import create_app
 from app.logging import QUIET, configure_logging
+from app.testing import gateway_container, serve
 from config.settings import LogSettings
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
@@ -40,6 +44,61 @@ def test_a_traceback_has_no_local_variables(style: str, capfd: pytest.CaptureFix
     err = capfd.readouterr().err
     assert "ValueError: without 7" in err
     assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+async def test_what_an_unforeseen_exception_says_reaches_no_log_but_where_it_came_from_does(
+    style: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(LogSettings.model_validate({"format": style}))
+    app = create_app(gateway_container())
+
+    @app.get("/boom/{text}")
+    async def boom(text: str) -> None:
+        try:
+            raise KeyError(text)
+        except KeyError as error:
+            raise ExceptionGroup(text, [ValueError(text)]) from error
+
+    async with serve(app) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.get("/boom/hunter2")).status_code == 500
+    err = capfd.readouterr().err
+    assert "hunter2" not in err
+    for told in ("Exception in ASGI application", "KeyError", "ExceptionGroup, ValueError", "in boom", "test_logging"):
+        assert told in err
+
+
+def test_an_exception_in_a_callback_or_a_task_shows_no_object(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="json"))
+
+    def callback(payload: str) -> None:
+        raise ValueError(payload)
+
+    async def main() -> None:
+        async def forgotten(payload: str) -> None:
+            raise ValueError(payload)
+
+        asyncio.get_running_loop().call_soon(callback, "hunter2")
+        task = asyncio.create_task(forgotten("hunter2"))
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+    gc.collect()
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert "hunter2" not in str(lines)
+    in_callback, in_task = lines
+    assert in_callback["event"].startswith("Exception in callback ")
+    assert in_task["event"] == "Task exception was never retrieved"
+    assert in_callback["exception"].splitlines()[-1] == in_task["exception"].splitlines()[-1] == "ValueError"
+
+
+def test_a_circle_of_exceptions_is_shown_once_around(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="json"))
+    first, second = ValueError("hunter2"), TypeError("hunter2")
+    first.__cause__, second.__cause__ = second, first
+    logging.getLogger("uvicorn.error").error("failed", exc_info=first)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert json.loads(line)["exception"].splitlines()[-2:] == ["TypeError", "ValueError"]
 
 
 def test_console_lines_are_for_people(capfd: pytest.CaptureFixture[str]) -> None:
