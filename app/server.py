@@ -10,8 +10,8 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -78,6 +78,24 @@ def listen(host: str, port: int, *, together: bool = False) -> socket.socket:
         listener.close()
         raise ListenError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
     return listener
+
+
+@contextmanager
+def reserved(host: str, port: int) -> Iterator[None]:
+    """Keep others out of a port for which `listen_together` has sockets that do not listen yet, and so refuse nobody.
+
+    It holds for gateways that name the host alike and share the port, too.
+
+    Raises:
+        ListenError: another one is about to listen there.
+    """
+    with socket.socket(socket.AF_UNIX) as lock:
+        if sys.platform == "linux" and port:  # elsewhere there is no such name, and no port that is shared
+            try:
+                lock.bind(f"\0bulkhead/{host}/{port}")
+            except OSError as error:
+                raise ListenError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
+        yield
 
 
 def listen_together(host: str, port: int, count: int, *, spread: bool = sys.platform == "linux") -> list[socket.socket]:

@@ -17,7 +17,7 @@ from app import create_app
 from app.checks import build_container, find_container
 from app.embedded import EmbeddedEngine
 from app.logging import configure_logging
-from app.server import StartError, listen, listen_together, run, welcome
+from app.server import StartError, listen, listen_together, reserved, run, welcome
 from config import Settings
 
 TICK_SECONDS = 0.1
@@ -48,16 +48,17 @@ def serve_workers(settings: Settings, container: str | None = None) -> None:
     if not hasattr(os, "setsid"):
         raise StartError("several workers need a POSIX system; elsewhere run several gateways of one worker")
     with _signals() as told, ExitStack() as stack:
-        listeners = _listeners(settings)
-        stack.callback(_close, listeners)
-        engine = EmbeddedEngine(settings.broker.max_bytes) if settings.broker.url.startswith("memory://") else None
-        if engine is not None:
-            stack.callback(engine.stop)
-            engine.start()
-            _tell_of_engine(settings)
-        crew = Crew(settings, container, listeners, engine, told)
-        stack.callback(crew.stop)
-        crew.start()
+        with reserved(settings.host, settings.port):
+            listeners = _listeners(settings)
+            stack.callback(_close, listeners)
+            engine = EmbeddedEngine(settings.broker.max_bytes) if settings.broker.url.startswith("memory://") else None
+            if engine is not None:
+                stack.callback(engine.stop)
+                engine.start()
+                _tell_of_engine(settings)
+            crew = Crew(settings, container, listeners, engine, told)
+            stack.callback(crew.stop)
+            crew.start()
         if not told:
             print(welcome(settings, listeners[0][0].getsockname()[1]), flush=True)
         while not told:

@@ -337,6 +337,20 @@ def test_a_port_of_a_worker_that_is_taken_is_a_problem(bulkhead: Bulkhead, folde
     assert not list(folder.iterdir())
 
 
+def test_of_two_gateways_that_start_at_once_one_has_the_port(bulkhead: Bulkhead, folder: Path) -> None:
+    options = ("--profile", "development", "--port", str(port := free_port()), "--workers", "2")
+    both = [bulkhead("serve", *options, TMPDIR=str(folder)) for _ in range(2)]
+    deadline = time.monotonic() + SECONDS
+    while all(process.poll() is None for process in both) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    [refused] = [process for process in both if process.poll() is not None]
+    output, errors = refused.communicate()
+    assert (refused.returncode, output) == (1, "")
+    assert f"host: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
+    [other] = [process for process in both if process is not refused]
+    assert address_of(other) == f"http://127.0.0.1:{port}"
+
+
 def answers(port: int, path: str = "/health") -> bool:
     """Whether a gateway listens on this port and says that all is well."""
     try:
