@@ -16,6 +16,7 @@ from app.realtime.protocol import (
     Empty,
     HistoryRequest,
     HistoryResult,
+    MalformedCommand,
     PresenceResult,
     PresenceStatsResult,
     PublishRequest,
@@ -29,6 +30,7 @@ from app.realtime.protocol import (
 )
 from app.realtime.services import Services
 from app.realtime.session import Session
+from app.realtime.surrogates import HALF_A_PAIR
 
 
 class Commands:
@@ -84,6 +86,8 @@ class Commands:
                 self._session.calls.start("send", request.data, self._session.manager, self._session.push)
             case Command(ping=Empty()):
                 raise CommandError(ErrorCode.NOT_AVAILABLE)
+            case MalformedCommand():
+                raise CommandError(ErrorCode.BAD_REQUEST, f"bad request: {HALF_A_PAIR}")
             case _:
                 raise CommandError(ErrorCode.METHOD_NOT_FOUND)
 

@@ -12,6 +12,7 @@ from msgspec import Raw
 from app.realtime.clock import Clock
 from app.realtime.identity import check_id
 from app.realtime.protocol import encode, one_line
+from app.realtime.surrogates import HALF_A_PAIR, without_halves
 
 TYPES = 1000
 
@@ -62,7 +63,7 @@ class Envelopes:
 
         Raises:
             IdentityError: type or thread id break the rules of ids.
-            InvalidData: data is bytes but not JSON in UTF-8.
+            InvalidData: data is bytes but not JSON in UTF-8, or has half a surrogate pair in a string.
             EventTooLarge: data has too many bytes.
             TypeError: data cannot be encoded as JSON.
         """
@@ -91,7 +92,9 @@ def _text(data: Any) -> str:
         if isinstance(data, Raw):
             return one_line(bytes(data))
         return one_line(bytes(_json.decode(data))) if isinstance(data, bytes) else encode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, UnicodeEncodeError) as error:
+        if isinstance(error, UnicodeEncodeError) or (isinstance(data, bytes) and without_halves(data)):
+            raise InvalidData(HALF_A_PAIR) from None
         raise InvalidData(error.reason if isinstance(error, UnicodeDecodeError) else str(error)) from None
     except RecursionError:
         raise InvalidData("it is nested too deeply") from None

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from app.realtime.codes import Disconnect, DisconnectCode, UnsubscribeCode
+from app.realtime.surrogates import HALF_A_PAIR, without_halves
 
 VERSION = f"bulkhead-gateway {version('bulkhead-gateway')}"
 NULL = Raw(b"null")
@@ -129,6 +130,17 @@ class Command(msgspec.Struct, frozen=True):
         return next((name for name in self.__struct_fields__[1:] if getattr(self, name) is not None), "")
 
 
+class MalformedCommand(Command, frozen=True):
+    """A command that can be told, but not carried out: a string of it is malformed. Made here, never decoded."""
+
+    refused: str = ""
+
+    @property
+    def method(self) -> str:
+        """Name of the method that was asked for."""
+        return self.refused
+
+
 class SubscribeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answer to subscribe, and a value of `connect.subs`."""
 
@@ -228,7 +240,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode_commands(text: str) -> Iterator[Command]:
-    """The commands of a text frame, one by one.
+    """The commands of a text frame, one by one; a `MalformedCommand` for one with half a surrogate pair in a string.
 
     Raises:
         Disconnect: 3501 for an empty frame or what is no command.
@@ -239,8 +251,21 @@ def decode_commands(text: str) -> Iterator[Command]:
         try:
             yield _commands.decode(line)
         except (msgspec.MsgspecError, RecursionError) as error:
-            # The decoder names the field and the types, or says that nesting is too deep; it does not repeat values.
-            raise Disconnect(DisconnectCode.BAD_REQUEST, f"bad request: {error}") from None
+            yield _malformed(line, error)
+
+
+def _malformed(line: str, error: Exception) -> MalformedCommand:
+    mended = without_halves(line.encode(errors="surrogatepass"))
+    if mended is None:
+        # The decoder names the field and the types, or says that nesting is too deep; it does not repeat values.
+        raise Disconnect(DisconnectCode.BAD_REQUEST, f"bad request: {error}") from None
+    try:
+        command = _commands.decode(mended)
+    except (msgspec.MsgspecError, RecursionError):
+        command = None
+    if command is None or command.connect is not None:
+        raise Disconnect(DisconnectCode.BAD_REQUEST, f"bad request: {HALF_A_PAIR}") from None
+    return MalformedCommand(id=command.id, refused=command.method)
 
 
 def frame(text: str) -> Frame:

@@ -7,7 +7,7 @@ does without FastAPI's way to it. On both ways msgspec decodes the body once, an
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from fastapi import APIRouter
@@ -21,6 +21,7 @@ from app.dependencies import ApiKey, is_api_key, started_container
 from app.problems import BodyTooLarge, Problem, ProblemError, as_problem_error, unknown_problem
 from app.realtime.manager import UserManager
 from app.realtime.publisher import Publisher
+from app.realtime.surrogates import HALF_A_PAIR, without_halves
 from app.routes.schemas import json_answer, json_body, problem_answers
 from containers import GatewayContainer
 
@@ -138,7 +139,7 @@ async def publish(container: GatewayContainer, scope: Scope, body: bytes) -> Rec
 )
 async def publish_batch(container: GatewayContainer, scope: Scope, body: bytes) -> list[Receipt]:
     """Publish events to any users, in order. Each has its own result; one that fails harms no other."""
-    items = _decode(_batch, body)
+    items = _items(body)
     limit = container.settings().limits.batch_events
     if len(items) > limit:
         raise ProblemError(413, "batch-too-large", f"{len(items)} events; at most {limit} go (limits.batch_events).")
@@ -175,12 +176,29 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes | Raw) -> Any:
         return decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         # The decoder names the field and the types, or says that nesting is too deep; it does not repeat values.
-        raise ProblemError(422, "invalid-request", f"{error}.") from None
+        why = str(error) if without_halves(bytes(body)) is None else HALF_A_PAIR
+        raise ProblemError(422, "invalid-request", f"{why}.") from None
     except UnicodeDecodeError:
         raise ProblemError(422, "invalid-request", NOT_UTF8) from None
 
 
-async def _publish_item(publisher: Publisher[UserManager], item: Raw) -> Receipt:
+def _items(body: bytes) -> list[Raw] | list[bytes]:
+    """The events of a batch. One with half a surrogate pair must be told from the others to harm none of them."""
+    try:
+        return cast("list[Raw]", _decode(_batch, body))
+    except ProblemError:
+        if (mended := without_halves(body)) is None:
+            raise
+    # As long as the body, and between two items there is nothing that an item begins with.
+    items, end = [], 0
+    for item in _decode(_batch, mended):
+        start = mended.index(item, end)
+        end = start + len(item)
+        items.append(body[start:end])
+    return items
+
+
+async def _publish_item(publisher: Publisher[UserManager], item: Raw | bytes) -> Receipt:
     try:
         event: UserEvent = _decode(_user_event, item)
         return await _publish(publisher, event.user_id, event)

@@ -68,6 +68,27 @@ async def test_bytes_that_are_not_utf_8_in_one_event_harm_no_other() -> None:
         assert (first["offset"], last["offset"]) == (1, 2)
 
 
+async def test_half_an_emoji_in_one_event_harms_no_other() -> None:
+    good = '{"user_id":"alice","type":"a","data":"\\ud83c\\udf88 \\\\ud83d"}'
+    halves = ('"\\ud83d"', '"cut \\uD83D apart"', '"\\ude00"', '{"\\ud83d\\ud83d\\ude00":1}', '"\\ud83d\\u0041"')
+    async with serving() as gateway, gateway.api() as api, gateway.connected("alice") as alice:
+        for half in halves:
+            items = (good, f'{{"user_id":"alice","type":"a","data":{half}}}', "7", good)
+            response = await api.post("/v1/events", content=f"[{' , '.join(items)}]")
+            assert response.status_code == 200, half
+            first, failed, other, last = response.json()
+            assert "half a surrogate pair" in failed["error"]["detail"], half
+            assert "object" in other["error"]["detail"]
+            assert last["offset"] == first["offset"] + 1
+            came = ""
+            while came.count('"data":"\\ud83c\\udf88 \\\\ud83d"') < 2:
+                came += await alice.frame()
+        named = await api.post("/v1/events", content='[{"user_id":"a\\ud83d","type":"a","data":1}]')
+        assert "error" in named.json()[0], "an id is never mended: two that differ would become one"
+        for body in ('["\\ud83d"', '{"a":"\\ud83d"}'):
+            assert (await api.post("/v1/events", content=body)).status_code == 422
+
+
 async def test_an_event_that_the_mode_refuses_harms_no_other() -> None:
     async with serving() as gateway, gateway.api() as api:
         await api.put("/v1/users/bob/mode", json={"mode": "emergency"})

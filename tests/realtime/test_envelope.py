@@ -48,6 +48,13 @@ def test_bytes_that_are_no_json_are_refused(data: bytes) -> None:
     assert refused.value.why
 
 
+@pytest.mark.parametrize("data", [rb'"\ud83d"', rb'{"a":"\ude00"}', "\ud83d"])
+def test_half_a_surrogate_pair_is_refused(data: Any) -> None:
+    with pytest.raises(InvalidData, match="half a surrogate pair"):
+        envelopes().seal("t", data)
+    assert r'"data":"\ud83c\udf88"' in envelopes().seal("t", rb'"\ud83c\udf88"')
+
+
 @pytest.mark.parametrize("data", [object(), {1j: 2}, lambda: None], ids=["object", "complex", "function"])
 def test_what_cannot_be_json_is_a_type_error(data: Any) -> None:
     with pytest.raises(TypeError):

@@ -81,6 +81,28 @@ async def test_a_frame_that_is_no_command_is_closed_with_3501() -> None:
                 assert reason.startswith("bad request"), frame[:60]
 
 
+@pytest.mark.parametrize("half", ["\\ud83d", "cut \\uD83D apart", "\\ude00", "\\ud83d\\ud83d\\ude00"])
+async def test_half_an_emoji_is_error_107_of_that_command_alone(half: str) -> None:
+    async with serving() as gateway, gateway.connected("alice") as client:
+        await client.send(
+            {"id": 7, "subscribe": {"channel": "news"}},
+            f'{{"id":8,"publish":{{"channel":"news","data":{{"text":"{half}"}}}}}}',
+            f'{{"send":{{"data":"{half}"}}}}',
+            f'{{"id":9,"rpc":{{"method":"m","data":"{half}"}}}}',
+            {"id": 10, "publish": {"channel": "news", "data": 1}},
+        )
+        assert "subscribe" in await client.message()
+        for number in (8, 9):
+            reply = await client.message()
+            assert (reply["id"], reply["error"]["code"]) == (number, 107)
+            assert "half a surrogate pair" in reply["error"]["message"]
+        assert (await client.push())["pub"]["data"] == 1
+        await client.message()
+        await client.nothing()
+        await client.send(f'{{"id":11,"publish":{{"channel":"{half}"}}')
+        assert (await client.closed())[0] == 3501, "that is no JSON"
+
+
 async def test_a_binary_frame_is_closed_with_3506() -> None:
     async with serving() as gateway, gateway.client() as client:
         await client.socket.send(CONNECT.encode())
