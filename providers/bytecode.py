@@ -7,7 +7,7 @@ import functools
 import gc
 import types
 from collections.abc import Collection, Iterable, Iterator
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 EXTENDED_ARG = dis.opmap["EXTENDED_ARG"]
@@ -80,9 +80,43 @@ def functions(value: Any) -> Iterator[types.FunctionType]:
             waiting.append(value.__dict__.get("__wrapped__"))
 
 
-def changes_attributes(function: types.FunctionType) -> bool:
-    """Tell whether a function, or one within it, assigns attributes, or may, of whatever object."""
-    return any(_changes(code) or not SETTERS.isdisjoint(code.co_names) for code in nested(function.__code__))
+def changes_itself(function: types.FunctionType) -> bool:
+    """Tell whether a method, or a function within it, may give its object attributes.
+
+    It may not if it assigns none but those of its other arguments, as a filter does that adds to a log record.
+    """
+    code = function.__code__
+    return changes_other_than(function, code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
+
+
+def changes_other_than(function: types.FunctionType, variables: Collection[str]) -> bool:
+    """Tell whether a function, or one within it, may assign attributes of anything but what some variables hold."""
+    return any(_changes_other_than(code, variables) for code in nested(function.__code__))
+
+
+def _changes_other_than(code: types.CodeType, variables: Collection[str]) -> bool:
+    if not _changes(code) and SETTERS.isdisjoint(code.co_names):
+        return False
+    stored = {name for one in dis.get_instructions(code) if one.opname.startswith("STORE_") for name in _names(one)}
+    held = set(variables) - stored
+    return any(change.variable not in held for change in changes(code)) or _sets_other_than(code, held)
+
+
+def _sets_other_than(code: types.CodeType, variables: Collection[str]) -> bool:
+    """The same for `vars(a)`, `a.__dict__`, `setattr(a, ...)`, `object.__setattr__(a, ...)`."""
+    loads = [("",), *(_names(one) for one in dis.get_instructions(code) if one.opname.startswith("LOAD_")), ("",)]
+    return any(
+        (before[-1] if names[0] == "__dict__" else after[0]) not in variables
+        for before, names, after in zip(loads, loads[1:], loads[2:], strict=False)
+        if names[0] in SETTERS
+    )
+
+
+def _names(instruction: dis.Instruction) -> tuple[Any, ...]:
+    """What an instruction is about, or both that it is about: newer versions of Python join two in one."""
+    if instruction.opname == "LOAD_CONST":
+        return ("",)
+    return instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
 
 
 def changes_globals(code: types.CodeType) -> Iterator[str]:
@@ -120,23 +154,14 @@ def changes(code: types.CodeType, classes: Iterable[str] = ()) -> Iterator[Chang
     known = set(classes)
     before: list[dis.Instruction] = []
     for instruction in dis.get_instructions(code):
-        if instruction.opname == "STORE_FAST" and _origin(before, known)[0] == "class":
-            known.add(instruction.argval)
+        if instruction.opname.startswith(("STORE_FAST", "STORE_DEREF")) and _origin(before, known)[0] == "class":
+            known.add(_names(instruction)[0])
         if instruction.opcode in CHANGES_ATTRIBUTE:
-            yield Change(*_origin(_target(before, instruction), known), instruction.argval)
+            scope, variable = _origin(_target(before, instruction), known)
+            if scope == "free" and variable in code.co_cellvars:  # its own, which functions inside it use as well
+                scope = "local"
+            yield Change(scope, variable, instruction.argval)
         before.append(instruction)
-
-
-def gets_at_namespace(code: types.CodeType, variable: str) -> bool:
-    """Tell whether a function names the attributes of a local variable in another way: `vars(a)`, `a.__dict__`."""
-    if SETTERS.isdisjoint(code.co_names):
-        return False
-    named = [
-        set(one.argval) if isinstance(one.argval, tuple) else {one.argval}
-        for one in dis.get_instructions(code)
-        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD") or "LOAD_FAST" in one.opname
-    ]
-    return any(variable in one | other and not SETTERS.isdisjoint(one | other) for one, other in pairwise(named))
 
 
 def outer_changes(code: types.CodeType, classes: Collection[str] = ()) -> Iterator[Change]:
@@ -181,13 +206,15 @@ def _origin(expression: list[dis.Instruction], classes: Collection[str]) -> tupl
     if len(parts) == len(expression):
         return "other", ""
     first = expression[-1 - len(parts)]
-    name = first.argval[-1] if isinstance(first.argval, tuple) else first.argval
+    name = _names(first)[-1]
     if first.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
         return "global", name
+    if not parts and (name in classes or (name == "__class__" and first.opname == "LOAD_DEREF")):
+        return "class", ""
     if first.opname == "LOAD_DEREF":
-        return ("class", "") if name == "__class__" and not parts else ("free", name)
+        return "free", name
     if "LOAD_FAST" in first.opname:
-        return "class" if name in classes and not parts else "local", name
+        return "local", name
     called = [one.argval for one in expression[-5:-1] if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     is_type = first.opname == "CALL" and first.arg == 1 and called[-1:] == ["type"] and not parts
     return "class" if is_type else "other", ""

@@ -172,7 +172,7 @@ def is_frozen(type_: type) -> bool:
     no attributes once they are made.
     """
     if issubclass(type_, (enum.Enum, logging.Filter)):
-        return not any(map(bytecode.changes_attributes, _functions(type_, but=CONSTRUCTORS)))
+        return not any(map(bytecode.changes_itself, _functions(type_, but=CONSTRUCTORS)))
     if (parameters := type_.__dict__.get("__dataclass_params__")) is not None:  # a plain subclass is not frozen
         return bool(parameters.frozen)
     if (struct_config := getattr(type_, "__struct_config__", None)) is not None:
@@ -204,22 +204,24 @@ def _is_bare(type_: type) -> bool:
 def assigns_attributes(type_: type) -> bool:
     """Tell whether code of a type may give its objects attributes. It reads bytecode: ask for few types.
 
-    So does any method, property or decorated function that assigns an attribute, of whatever object, or that names what
-    does so (`setattr`, `__dict__`), a cached property, and a descriptor of the type that has a `__set__`.
+    So may a method, property or decorated function that assigns an attribute of anything but its other arguments, or
+    that names what does so (`setattr`, `__dict__`), a cached property, and a descriptor that has a `__set__`.
     """
-    return any(map(_stores_for_its_owner, _values(type_))) or any(map(bytecode.changes_attributes, _functions(type_)))
+    return any(map(_stores_for_its_owner, _values(type_))) or any(map(bytecode.changes_itself, _functions(type_)))
 
 
-def _values(type_: type, but: Collection[str] = ()) -> Iterator[object]:
+def _values(type_: type) -> Iterator[object]:
     """Attributes of a type and its bases, but for what libraries are made of."""
     for class_ in type_.__mro__:
         if not is_of_library(class_.__module__):
-            yield from (value for name, value in tuple(vars(class_).items()) if name not in but)
+            yield from tuple(vars(class_).values())
 
 
 def _functions(type_: type, but: Collection[str] = ()) -> Iterator[types.FunctionType]:
-    found = (function for value in _values(type_, but) for function in bytecode.functions(value))
-    return (function for function in found if not is_of_library(function.__globals__.get("__name__")))
+    for value in _values(type_):
+        for function in bytecode.functions(value):
+            if function.__name__ not in but and not is_of_library(function.__globals__.get("__name__")):
+                yield function
 
 
 def _stores_for_its_owner(value: object) -> bool:
@@ -238,13 +240,6 @@ def is_stateless_descriptor(type_: type) -> bool:
     """Tell whether objects of a type are descriptors that, as their code reads, store on nothing but their instance."""
     accessors = [getattr(type_, name, None) for name in ("__get__", "__set__", "__delete__")]
     functions = [accessor for accessor in accessors if isinstance(accessor, types.FunctionType)]
-    return bool(functions) and not any(_stores_elsewhere(function.__code__) for function in functions)
-
-
-def _stores_elsewhere(accessor: types.CodeType) -> bool:
-    descriptor, instance = (*accessor.co_varnames, "", "")[:2]
-    return any(
-        (change.scope, change.variable) != ("local", instance)
-        for code in bytecode.nested(accessor)
-        for change in bytecode.changes(code)
-    ) or bytecode.gets_at_namespace(accessor, descriptor)
+    return bool(functions) and not any(
+        bytecode.changes_other_than(function, function.__code__.co_varnames[1:2]) for function in functions
+    )

@@ -21,7 +21,8 @@ from providers.shared import Shared
 from .finding import Finding, Verdict
 from .graph import DELEGATES, Role, Wiring, effective, known
 from .names import describe_value, provider_name, provides_name, reason
-from .values import module_state, mutable_part
+from .state import module_state
+from .values import mutable_part
 
 Path = tuple[str, ...]
 
@@ -255,9 +256,7 @@ def factory_opinion(factory: Any, reader: Reader) -> Opinion:
             f"holds one object for all keys ({part}); make it in the call, or inject it",
         )
     if (name := named_state(called, reader)) is not None:
-        return Opinion(
-            Verdict.LEAK, f"uses {name}, one object of its module for all keys; make it in the call, or inject it"
-        )
+        return Opinion(Verdict.LEAK, f"keeps {name} for all keys; make it in the call, or inject it")
     if constructs(called):
         return Opinion(Verdict.FRESH, "a new object at every call")
     return CODE

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import dis
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator
 from functools import cached_property
-from types import CodeType, FunctionType
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from providers.errors import describe
 from providers.kinds import ATOMS, STOP_WIRING, classify, is_frozen
 from providers.reach import Reached, Reader, walk
 from providers.readers import LIBRARIES, namespace_of
 
-CONTAINERS = frozenset(
-    {list, dict, set, bytearray, deque, defaultdict, OrderedDict, Counter}
-    | {WeakKeyDictionary, WeakValueDictionary, WeakSet}
-)
+from .state import kept_by
+
 # Annotations as they are, and as they are written.
 GIVES_ATOM = ATOMS | {"None"} | {describe(kind).removeprefix("builtins.") for kind in ATOMS}
-GLOBAL_STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 
 
 def mutable_part(value: object, reader: Reader) -> str | None:
@@ -28,7 +20,7 @@ def mutable_part(value: object, reader: Reader) -> str | None:
 
     A provider or a container in a value counts, because it is handed on where nobody looks. Private attributes of a
     frozen pydantic model do not, if they hold what cannot change: as in a frozen dataclass, only code that knows
-    better sets them.
+    better sets them. What the functions and classes in it keep elsewhere counts as well.
 
     :param reader: skips the objects that all users may reach, whatever they are.
     """
@@ -41,6 +33,8 @@ def mutable_part(value: object, reader: Reader) -> str | None:
             return place(reached.object, reached.path)
         if (name := computed_later(reached.object)) is not None:
             return f"what {reached.path}.{name} will be"
+        if (name := kept_by(reached, reader)) is not None:
+            return name
         kind = classify(type(reached.object))
         for held in kind.read(reached.object) if kind is not None else ():
             if isinstance(held, STOP_WIRING):
@@ -77,27 +71,3 @@ def place(value: object, path: str) -> str:
     """Name an object by its class and its place."""
     name = type(value).__name__
     return name if name == path else f"{name} at {path}"
-
-
-def module_state(function: FunctionType, reader: Reader) -> str | None:
-    """Name a list, dict or set of its module that a function uses, or a global that it assigns; None if there is none.
-
-    Only what the function itself names: what the functions do that it calls is for the probe to see.
-    """
-    for code in nested(function.__code__):
-        for name in sorted(function.__globals__.keys() & set(code.co_names)):
-            held = function.__globals__[name]
-            if type(held) in CONTAINERS and id(held) not in reader.skipped:
-                return name
-        for instruction in dis.get_instructions(code):
-            if instruction.opname in GLOBAL_STORES:
-                return str(instruction.argval)
-    return None
-
-
-def nested(code: CodeType) -> Iterator[CodeType]:
-    """Give code and that of the functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from nested(constant)

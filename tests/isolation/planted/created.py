@@ -22,7 +22,8 @@ from containers import GatewayContainer, factories
 from providers import Fresh
 
 from .kinds import Created, a_mode, given, shop_of
-from .wired import EnumMode, Table, singleton_token
+from .parts import Table
+from .wired import EnumMode, singleton_token
 
 KEPT: dict[str, Any] = {}
 

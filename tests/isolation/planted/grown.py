@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from .kinds import Grown, Living
-from .wired import Frozen, Text
+from .parts import Frozen, Text
 
 CURRENT: contextvars.ContextVar[list[str]] = contextvars.ContextVar("CURRENT")
 

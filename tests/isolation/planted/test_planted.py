@@ -24,7 +24,7 @@ from tests.clock import ManualClock
 from tests.gateway import QUIET, Client, build_container, serving, token
 from tests.http.modes import metric
 
-from . import created, wired
+from . import created, parts
 from .created import CREATED
 from .grown import GROWN
 from .kinds import ALICE, BOB, Living, user
@@ -37,7 +37,7 @@ NETS = ("proof", "fresh", "claim", "token", "audit", "delivery")
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
     """What a plant of a test before has kept is gone."""
-    for module in (created, wired):
+    for module in (created, parts):
         module.KEPT.clear()
     created.cached_mode.cache_clear()
 

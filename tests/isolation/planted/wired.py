@@ -6,41 +6,46 @@ import asyncio
 import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import Enum, nonmember
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from dependency_injector import containers, providers
+from dependency_injector import providers
 
-from app.realtime.connection import ClientConnection
 from app.realtime.identity import UserContext
-from app.realtime.manager import ConnectionTable
 from app.realtime.modes import ManagerMode, ModeKind
 from containers import GatewayContainer
 from providers import Fresh
 
 from .kinds import Wired, a_mode, given
+from .parts import (
+    KEPT,
+    Computing,
+    Connection,
+    Counting,
+    Frozen,
+    LastRecord,
+    NotingEnum,
+    Pool,
+    Settable,
+    Sub,
+    SubclassOfSlotted,
+    Table,
+    Text,
+    WithCachedList,
+    WithClassDict,
+    WithClassMethod,
+    WithDefault,
+    WithDescriptor,
+    WithLastOnClass,
+    WithMethodOverModule,
+    WithTextOnTheClass,
+    noting,
+    remembering,
+)
 
-KEPT: dict[str, Any] = {}
 CURRENT: ContextVar[list[str]] = ContextVar("CURRENT")
-
-
-class Table(ConnectionTable):
-    """A connection table that is given something more."""
-
-    def __init__(self, more: Any = None) -> None:
-        super().__init__(10)
-        self.more = more
-
-
-class Connection(ClientConnection):
-    """A connection that is given something more."""
-
-    def __init__(self, more: Any, **parts: Any) -> None:
-        super().__init__(**parts)
-        self.more = more
 
 
 def table(*arguments: Any, **keywords: Any) -> Callable[[GatewayContainer], object]:
@@ -51,103 +56,6 @@ def table(*arguments: Any, **keywords: Any) -> Callable[[GatewayContainer], obje
 def tables(make: Callable[[], Any]) -> Callable[[GatewayContainer], object]:
     """A plant: what makes tables."""
     return given("connections", Fresh(make))
-
-
-class WithDefault(Table):
-    def __init__(self, seen: list[str] = []) -> None:  # noqa: B006 - that is the leak
-        super().__init__(seen)
-
-
-class WithClassDict(Table):
-    users: dict[str, str] = {}  # noqa: RUF012 - that is the leak
-
-
-class Slotted(ConnectionTable):
-    __slots__ = ("more",)
-    users: list[str] = []  # noqa: RUF012 - that is the leak
-
-
-class SubclassOfSlotted(Slotted):
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(10)
-
-
-class OnTheClass:
-    """A descriptor that stores on the class."""
-
-    def __init__(self) -> None:
-        self.values: dict[int, Any] = {}
-
-    def __get__(self, instance: object, owner: type) -> Any:
-        return self.values.get(id(instance))
-
-    def __set__(self, instance: object, value: Any) -> None:
-        self.values[id(instance)] = value
-
-
-class WithDescriptor(Table):
-    last = OnTheClass()
-
-
-@dataclass(frozen=True)
-class Frozen:
-    seen: list[str]
-
-
-class Text(str):
-    tags: list[str]
-
-
-@dataclass(frozen=True)
-class WithCachedList:
-    @functools.cached_property
-    def seen(self) -> list[str]:
-        return []
-
-
-class Counting:
-    """Has no attribute of its own as long as nobody counts."""
-
-    count = 0
-
-    def tick(self) -> None:
-        self.count += 1
-
-
-class Settable:
-    """Has no attribute of its own as long as nobody sets it."""
-
-    @property
-    def user(self) -> Any:
-        return vars(self).get("_user")
-
-    @user.setter
-    def user(self, value: Any) -> None:
-        self._user = value
-
-
-class Computing:
-    """Has no attribute of its own as long as nobody asks for one."""
-
-    @functools.cached_property
-    def seen(self) -> list[str]:
-        return []
-
-
-class Pool:
-    """Gives one table to everybody."""
-
-    def __init__(self) -> None:
-        self.table = Table()
-
-    def take(self) -> Table:
-        return self.table
-
-
-class Sub(containers.DeclarativeContainer):
-    table = providers.Singleton(Table)
 
 
 def text() -> Text:
@@ -285,6 +193,14 @@ WIRED = MappingProxyType(
         "a class-level dict": Wired(nets("audit"), tables(WithClassDict)),
         "a class-level list under `__slots__`": Wired(nets("audit"), tables(SubclassOfSlotted)),
         "a descriptor that stores on the class": Wired(nets("audit"), tables(WithDescriptor)),
+        "a method that stores on the class": Wired(nets(), tables(WithLastOnClass)),
+        "a class method that stores on the class": Wired(nets(), tables(WithClassMethod)),
+        "a descriptor that stores text on the class": Wired(nets("audit"), tables(WithTextOnTheClass)),
+        "a method with a module-level cache": Wired(nets(), tables(WithMethodOverModule)),
+        "an injected function with a module-level cache": Wired(nets(), table(remembering)),
+        "an injected function that stores on itself": Wired(nets(), table(noting)),
+        "an enum member that a method changes": Wired(nets("audit"), table(NotingEnum.ONE)),
+        "a filter of a logger that keeps a record": Wired(nets("audit"), table(LastRecord())),
         "a module-level cache": Wired(nets("audit"), tables(from_the_module)),
         "a module-level cache behind a helper": Wired(nets("audit"), tables(through_a_helper)),
         "a closure over a shared list": Wired(nets("audit"), tables(closure())),
