@@ -109,7 +109,14 @@ router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, depe
     response_model=None,
     openapi_extra={
         "parameters": [
-            {"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}, "example": "alice"}
+            {
+                "name": "user_id",
+                "in": "path",
+                "description": "The user it is for.",
+                "required": True,
+                "schema": {"type": "string"},
+                "example": "alice",
+            }
         ],
         "requestBody": json_body(Event, {"type": "agent_started", "data": {"agent": "planner"}, "thread_id": "t-7"}),
     },

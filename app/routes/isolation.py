@@ -33,7 +33,10 @@ class CommonObject(BaseModel):
     """An object that several managers reach."""
 
     type: str = Field(examples=["builtins.list"])
-    places: tuple[Place, Place] = Field(description="Two of the managers, and the way from each.")
+    places: tuple[Place, Place] = Field(
+        description="Two of the managers, and the way from each.",
+        examples=[[{"key": f"user:{user}", "path": "UserManager.record.events"} for user in ("alice", "bob")]],
+    )
     managers: int = Field(description="Managers that reach it.", examples=[2])
 
 
@@ -41,8 +44,8 @@ class AuditReport(BaseModel):
     """What an audit found: names and paths, nothing that users send."""
 
     isolated: bool = Field(description="No two managers share an object that can change.")
-    at: float = Field(description="When it ended, in seconds since the epoch.")
-    seconds: float = Field(description="Time of the event loop that it took.")
+    at: float = Field(description="When it ended, in seconds since the epoch.", examples=[1767225600.25])
+    seconds: float = Field(description="Time of the event loop that it took.", examples=[0.004])
     managers: int = Field(description="Managers that were compared.", examples=[2])
     objects: int = Field(description="Objects that they reach.", examples=[310])
     shared: list[CommonObject] = Field(description="Each is an incident.")

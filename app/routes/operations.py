@@ -20,7 +20,7 @@ from app.routes.schemas import problem_answers
 class LastAudit(BaseModel):
     """The last audit of all managers."""
 
-    at: float = Field(description="When it ended, in seconds since the epoch.")
+    at: float = Field(description="When it ended, in seconds since the epoch.", examples=[1767225600.25])
     managers: int = Field(description="Managers that were compared.", examples=[2])
     findings: int = Field(description="Objects that two of them shared.", examples=[0])
 
@@ -33,7 +33,9 @@ class Isolation(BaseModel):
     registered_users: int = Field(description="User keys with a manager.", examples=[2])
     lifecycle_events: int = Field(description="Events since the start.", examples=[12])
     violations: int = Field(description="Doubts about isolation since the start.", examples=[0])
-    last_audit: LastAudit | None = Field(description="None if there was none.")
+    last_audit: LastAudit | None = Field(
+        description="None if there was none.", examples=[{"at": 1767225600.25, "managers": 2, "findings": 0}]
+    )
 
 
 class BrokerHealth(BaseModel):

@@ -65,20 +65,21 @@ class ModeChanged(BaseModel):
 class LifecycleEntry(BaseModel):
     """An event in the life of a manager."""
 
-    at: float = Field(description="Seconds since the epoch.")
+    at: float = Field(description="Seconds since the epoch.", examples=[1767225600.25])
     event: str = Field(examples=["connected"])
     key: str = Field(examples=["user:alice"])
-    detail: str = Field(description="Client id, mode or close code.")
+    detail: str = Field(description="Client id, mode or close code.", examples=["0b5c1c1e-7f5a-4f57-9d0c-2f6a5f1b8a11"])
 
 
 class Lifecycle(BaseModel):
     """The lives of managers."""
 
-    living: int = Field(description="Managers that live now.")
-    total: int = Field(description="Events since the start, kept or not.")
+    living: int = Field(description="Managers that live now.", examples=[1])
+    total: int = Field(description="Events since the start, kept or not.", examples=[12])
     events: list[LifecycleEntry] = Field(description="The newest, oldest of them first.")
 
 
+Limit = Annotated[int, Query(ge=0, le=10_000, description="Events to give, at most.", examples=[20])]
 UserId = Annotated[str, Path(description="The user.", examples=["alice"])]
 router = APIRouter(prefix="/v1", tags=["operators"], dependencies=[ApiKey], responses=problem_answers(401, 422))
 
@@ -95,13 +96,13 @@ async def set_user_mode(user_id: UserId, body: ModeChange, control: CurrentContr
     return ModeChanged(managers=await control.set_mode(_kind(body), user_id))
 
 
-@router.delete("/users/{user_id:path}/connections")
+@router.delete("/users/{user_id:path}/connections", responses=problem_answers(503))
 async def disconnect(user_id: UserId, control: CurrentControl) -> Disconnected:
     """End every connection of a user, for good: SDKs do not come back by themselves (3503)."""
     return Disconnected(disconnected=await control.disconnect(user_id))
 
 
-@router.get("/users/{user_id:path}", responses=problem_answers(404))
+@router.get("/users/{user_id:path}", responses=problem_answers(404, 503))
 async def get_user(user_id: UserId, control: CurrentControl) -> User:
     """Connections, mode and streams of a user; no content."""
     managers = [_manager(report) for report in await control.report(user_id)]
@@ -117,7 +118,7 @@ async def get_user(user_id: UserId, control: CurrentControl) -> User:
 
 
 @router.get("/lifecycle")
-async def lifecycle(container: Container, limit: Annotated[int, Query(ge=0, le=10_000)] = 100) -> Lifecycle:
+async def lifecycle(container: Container, limit: Limit = 100) -> Lifecycle:
     """Created, connected, disconnected, mode changed, closed."""
     log = container.lifecycle()
     entries = [

@@ -12,6 +12,7 @@ from app.routes import events, isolation, users
 from app.routes import operations as operators
 from app.testing import gateway_container
 from tests.gateway import API_KEY, build_container, serving
+from tests.ports import free_port
 
 Json = dict[str, Any]
 
@@ -56,7 +57,7 @@ def has_example(schema: Json, content: Json) -> bool:
     if "examples" in kind or "default" in kind or "const" in kind or kind.get("type") == "boolean":
         return True
     if "properties" in kind:
-        return all(has_example(schema, field) or field.get("description") for field in kind["properties"].values())
+        return all(has_example(schema, field) for field in kind["properties"].values())
     return "items" in kind and has_example(schema, kind["items"])
 
 
@@ -106,12 +107,14 @@ def test_every_operation_says_what_it_does_under_a_name_of_its_own() -> None:
     assert len({operation["operationId"] for operation in found.values()}) == len(found)
 
 
-def test_every_parameter_in_a_path_is_described_with_an_example() -> None:
+def test_every_parameter_is_described_with_an_example() -> None:
     for name, operation in operations(described()):
-        parameters = {p["name"]: p for p in operation.get("parameters", ()) if p["in"] == "path"}
-        assert set(parameters) == ({"user_id"} if "{user_id}" in name else set()), name
-        for parameter in parameters.values():
-            assert parameter["required"]
+        parameters = operation.get("parameters", ())
+        in_path = {parameter["name"] for parameter in parameters if parameter["in"] == "path"}
+        assert in_path == ({"user_id"} if "{user_id}" in name else set()), name
+        for parameter in parameters:
+            assert parameter["required"] == (parameter["in"] == "path")
+            assert parameter["description"], name
             assert "example" in parameter or "examples" in parameter["schema"], name
 
 
@@ -169,6 +172,21 @@ def test_every_field_of_an_event_is_described() -> None:
         assert schemas[name].get("additionalProperties") is False or name == "Receipt"
         for field, kind in schemas[name]["properties"].items():
             assert kind.get("description"), (name, field)
+
+
+async def test_whatever_is_answered_without_a_broker_is_described() -> None:
+    schema, refused = described(), set()
+    nowhere = {"url": f"redis://127.0.0.1:{free_port()}", "timeout": 1}
+    async with serving(build_container(broker=nowhere)) as gateway, gateway.api() as api:
+        for name, operation in operations(schema):
+            method, _, path = name.partition(" ")
+            examples = [content.get("example") for status, _, content in contents(operation) if status == "request"]
+            body = {"mode": "degraded"} if method == "PUT" else next(iter(examples), None)
+            response = await api.request(method, path.format(user_id="alice"), json=body)
+            assert str(response.status_code) in operation["responses"], name
+            if response.status_code == 503:
+                refused.add(name)
+    assert refused >= {"GET /v1/users/{user_id}", "DELETE /v1/users/{user_id}/connections"}
 
 
 async def test_the_examples_do_what_they_show() -> None:
