@@ -55,6 +55,7 @@ def find_problems(settings: Settings) -> tuple[Problem, ...]:
         _check_mode_rules,
         _check_origins,
         _check_amounts,
+        _check_ports,
         _check_features,
     ]
     if settings.profile == "production":
@@ -156,6 +157,13 @@ def _check_amounts(settings: Settings) -> Iterator[Problem]:
     if settings.ping.timeout >= settings.ping.interval:
         message = "must be less than ping.interval: a ping is answered before the next one is sent"
         yield _problem(settings, "ping.timeout", message, "Lower ping.timeout or raise ping.interval.")
+
+
+def _check_ports(settings: Settings) -> Iterator[Problem]:
+    first = settings.worker_port
+    if first is not None and settings.workers > 1 and first <= settings.port < first + settings.workers:
+        message = f"workers listen alone on {first} to {first + settings.workers - 1}, and port is {settings.port}"
+        yield _problem(settings, "worker_port", message, "Move worker_port or port.")
 
 
 def _check_features(settings: Settings) -> Iterator[Problem]:

@@ -285,3 +285,14 @@ def test_the_demo_without_a_secret_is_refused() -> None:
 def test_a_problem_names_the_source_of_the_value_and_never_the_secret() -> None:
     (problem,) = find_problems(load_settings(["--auth.hmac_secret", "hunter2", "--api_keys", API_KEY]))
     assert str(problem) == (f"auth.hmac_secret: is shorter than 32 bytes (from command line)\n    {NEW_SECRET}")
+
+
+@pytest.mark.parametrize(("port", "workers", "refused"), [(8000, 4, True), (8003, 4, True), (8003, 3, False)])
+def test_a_port_that_is_one_of_the_workers_own_is_refused(port: int, workers: int, refused: bool) -> None:
+    found = problems(settings(port=port, worker_port=8000, workers=workers))
+    message = f"workers listen alone on 8000 to 8003, and port is {port}"
+    assert found == ([("worker_port", message, "Move worker_port or port.")] if refused else [])
+
+
+def test_one_worker_alone_has_no_port_of_its_own() -> None:
+    assert problems(settings(port=8000, worker_port=8000, workers=1)) == []
