@@ -15,20 +15,24 @@ BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
 INTRODUCTION = """\
 # Configuration
 
-Every setting has a name in the tree below and can be given in five ways. The stronger wins, setting by setting; a
+Every setting has a name in the tree below and can be given in six ways. The stronger wins, setting by setting; a
 list is replaced as a whole.
 
 | strength | source | `history.size` there |
 |---|---|---|
 | 1, weakest | default | |
-| 2 | `config/<profile>.toml` | `[history]` and `size = 10` |
-| 3 | `.env` in the working directory | `BULKHEAD_HISTORY__SIZE=10` |
-| 4 | environment | `BULKHEAD_HISTORY__SIZE=10` |
-| 5, strongest | command line | `bulkhead serve --history.size 10` |
+| 2 | the profile, which comes with the gateway: `config/<profile>.toml` | `[history]` and `size = 10` |
+| 3 | your own file: `bulkhead.toml` in the working directory | `[history]` and `size = 10` |
+| 4 | `.env` in the working directory | `BULKHEAD_HISTORY__SIZE=10` |
+| 5 | environment | `BULKHEAD_HISTORY__SIZE=10` |
+| 6, strongest | command line | `bulkhead serve --history.size 10` |
 
 - `bulkhead settings` shows each value and where it came from, `bulkhead check` what is wrong. Both take the same
   options as `bulkhead serve`. Switches are `--docs` and `--no-docs`.
-- The profile is chosen on the command line, else in the environment, else in `.env`; without any it is `production`.
+- `BULKHEAD_CONFIG_FILE=/etc/bulkhead.toml`, in the environment or in `.env`, names a file of your own that has to be
+  there; `bulkhead.toml` is not read then. Where several gateways differ, each can have a file.
+- The profile is chosen on the command line, else in the environment, in `.env` or in your own file; without any it is
+  `production`.
   `make run` chooses `development` unless `BULKHEAD_PROFILE` is set.
 - Lists are written in JSON in `.env` and the environment: `BULKHEAD_API_KEYS='["key one", "key two"]'`.
 - An empty variable counts as not set. A name that is no setting is an error, so that a typing error does not pass

@@ -321,8 +321,8 @@ class Settings(BaseSettings):
     def origin(self, setting: str) -> str:
         """Say where the value of a setting such as `history.size` came from.
 
-        `default`, `development.toml` or `production.toml`, `.env`, `environment`, `command line`, `file <path>` for a
-        secret read from a file, or `code` for an argument of `Settings` itself.
+        `default`, `development.toml` or `production.toml`, the name of the user's own file, `.env`, `environment`,
+        `command line`, `file <path>` for a secret read from a file, or `code` for an argument of `Settings` itself.
         """
         section, _, name = setting.rpartition(".")
         owner: BaseModel = attrgetter(section)(self) if section else self

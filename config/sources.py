@@ -1,8 +1,9 @@
-"""Where settings come from: defaults, a profile's TOML file, `.env`, the environment and the command line."""
+"""Where settings come from: defaults, TOML files, `.env`, the environment and the command line."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -21,9 +22,11 @@ from pydantic_settings import (
 from config.paths import leaves, setting_paths
 from config.problems import ArgumentError, ConfigurationError, Problem
 from config.rejections import explain, unknown
-from config.settings import Settings
+from config.settings import ENV_PREFIX, Settings
 
 PROFILES = Path(__file__).parent
+OWN_FILE = "bulkhead.toml"
+OWN_FILE_VARIABLE = f"{ENV_PREFIX}CONFIG_FILE"  # names another one
 
 # Settings that say the same thing in different ways. Of each group the strongest source that names one decides alone:
 # a secret file in the environment is not at odds with the secret in the profile's TOML file, it replaces it.
@@ -73,8 +76,10 @@ class ArgumentSource(TextSource, CliSettingsSource[Any]):
 def load_settings(arguments: Sequence[str] = (), *, profiles: Path = PROFILES) -> Settings:
     """Read every source; the stronger one wins, setting by setting, and lists are replaced as a whole.
 
-    From weak to strong: defaults, `<profile>.toml`, `.env` in the working directory, the environment, `arguments`.
-    The profile itself comes from the last three. Without a word from them it is `production`, the one that refuses to
+    From weak to strong: defaults, `<profile>.toml`, the user's own file, `.env` in the working directory, the
+    environment, `arguments`. The user's own file is the one that `BULKHEAD_CONFIG_FILE` names, in the environment or in
+    `.env`, or else `bulkhead.toml` in the working directory, if there is one.
+    The profile itself comes from the last four. Without a word from them it is `production`, the one that refuses to
     start with what is unsafe. An empty environment variable counts as not set.
 
     Args:
@@ -91,20 +96,33 @@ def load_settings(arguments: Sequence[str] = (), *, profiles: Path = PROFILES) -
         "environment": _read("environment", lambda: EnvironmentSource(Settings, env_ignore_empty=True)),
         "command line": _arguments(arguments),
     }
+    named = _own_file(named) | named
     profile = next((source["profile"] for source in reversed(named.values()) if "profile" in source), "production")
     name = f"{profile}.toml"
     toml = _read(name, lambda: TomlConfigSettingsSource(Settings, toml_file=profiles / name))
     return _validate(_merge({name: toml} | named))
 
 
-def _read(name: str, source: Callable[[], Callable[[], Mapping[str, Any]]]) -> Mapping[str, Any]:
+def _own_file(sources: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The settings of the user's own file under its name. What the sources say of that name is taken out of them."""
+    names = [source.pop("config_file") for source in sources.values() if "config_file" in source]
+    if names:
+        return {names[-1]: _read(names[-1], lambda: lambda: _toml(names[-1]), f"{OWN_FILE_VARIABLE} names this file.")}
+    return {OWN_FILE: _read(OWN_FILE, lambda: lambda: _toml(OWN_FILE))} if Path(OWN_FILE).exists() else {}
+
+
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads(Path(name).read_text(encoding="utf-8"))
+
+
+def _read(name: str, source: Callable[[], Callable[[], Mapping[str, Any]]], remedy: str = "") -> dict[str, Any]:
     try:
         return dict(leaves(source()()))
     except (OSError, ValueError) as error:
-        raise ConfigurationError([Problem(name, f"cannot be read: {error}")]) from error
+        raise ConfigurationError([Problem(name, f"cannot be read: {error}", remedy=remedy)]) from error
 
 
-def _arguments(arguments: Sequence[str]) -> Mapping[str, Any]:
+def _arguments(arguments: Sequence[str]) -> dict[str, Any]:
     flags = {f"--{word}{path}" for path in setting_paths() for word in ("", "no-")}
     given = (argument.partition("=")[0] for argument in arguments)
     wrong = [flag for flag in given if OPTION.fullmatch(flag) and flag not in flags]

@@ -205,7 +205,7 @@ def test_the_command_that_the_server_prints_can_be_pasted(tmp_path: Path, monkey
         printed = subprocess.run(["bash", "-c", line], env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True)
         assert printed.stdout.count(b".") == 2, line
     monkeypatch.chdir(programs.parent)
-    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setattr(sys, "executable", str(programs.resolve() / "python"))
     assert command() == f"{programs.name}/bulkhead"
 
 

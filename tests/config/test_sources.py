@@ -11,7 +11,7 @@ import pytest
 
 from config import ArgumentError, ConfigurationError, Settings, load_settings
 
-SOURCES = ("default", "production.toml", ".env", "environment", "command line")
+SOURCES = ("default", "production.toml", "bulkhead.toml", ".env", "environment", "command line")
 VALUES = {source: 1000 if source == "default" else 10 + place for place, source in enumerate(SOURCES)}
 
 
@@ -31,6 +31,8 @@ def give(profiles: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], lis
         match source:
             case "production.toml":
                 (profiles / source).write_text(f"[history]\nsize = {value}\n")
+            case "bulkhead.toml":
+                Path(source).write_text(f"[history]\nsize = {value}\n")
             case ".env":
                 Path(".env").write_text(f"BULKHEAD_HISTORY__SIZE={value}\nOTHER_PROGRAM=1\n")
             case "environment":
@@ -59,7 +61,7 @@ def test_of_two_sources_the_stronger_one_wins(
 def test_sources_are_merged_setting_by_setting(give: Callable[[str], list[str]], profiles: Path) -> None:
     (profiles / "production.toml").write_text("[history]\nttl = 7\n")
     settings = load_settings(give("command line"), profiles=profiles)
-    assert (settings.history.size, settings.history.ttl) == (14, 7)
+    assert (settings.history.size, settings.history.ttl) == (VALUES["command line"], 7)
     assert settings.origin("history.ttl") == "production.toml"
     assert settings.origin("ping.interval") == "default"
 
@@ -98,6 +100,51 @@ def test_an_unknown_profile_is_refused_with_the_profiles_there_are() -> None:
     with pytest.raises(ConfigurationError) as error:
         load_settings(["--profile", "staging"])
     assert problems_of(error) == ["profile: should be 'development' or 'production' (from command line)"]
+
+
+@pytest.mark.parametrize("variable", ["environment", ".env"])
+def test_a_file_that_is_named_is_read_in_place_of_the_one_in_the_working_directory(
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "gateway.toml"
+    own.write_text('profile = "development"\n[history]\nsize = 5\n')
+    Path("bulkhead.toml").write_text("[history]\nttl = 7\n")
+    if variable == ".env":
+        Path(".env").write_text(f"BULKHEAD_CONFIG_FILE={own}\n")
+    else:
+        Path(".env").write_text("BULKHEAD_CONFIG_FILE=nowhere.toml\n")
+        monkeypatch.setenv("BULKHEAD_CONFIG_FILE", str(own))
+    settings = load_settings()
+    assert (settings.history.size, settings.origin("history.size")) == (5, str(own))
+    assert (settings.profile, settings.origin("profile")) == ("development", str(own))
+    assert (settings.demo, settings.origin("demo")) == (True, "development.toml")
+    assert settings.origin("history.ttl") == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("bulkhead.toml", "size = ", "bulkhead.toml: cannot be read: Invalid value (at end of document)"),
+        ("bulkhead.toml", "[history]\nsise = 5", "history.sise: is not a setting (from bulkhead.toml)"),
+        ("bulkhead.toml", "[history]\nsize = -5", "history.size: should be greater than or equal to 0"),
+        ("bulkhead.toml", "config_file = 'other.toml'", "config_file: is not a setting (from bulkhead.toml)"),
+        ("own.toml", None, "own.toml: cannot be read: [Errno 2] No such file or directory: 'own.toml'"),
+        ("own.toml", "[history", "own.toml: cannot be read: Expected ']'"),
+        ("own.toml", "[histori]\nsize = 5", "histori: is not a setting (from own.toml)"),
+    ],
+)
+def test_a_file_of_the_user_that_cannot_be_used_is_refused_by_its_name(
+    name: str, text: str | None, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "own.toml":
+        monkeypatch.setenv("BULKHEAD_CONFIG_FILE", name)
+    if text is not None:
+        Path(name).write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        load_settings()
+    [told] = problems_of(error)
+    assert told.startswith(problem), told
+    assert ("BULKHEAD_CONFIG_FILE names this file." in told) is (name == "own.toml" and "cannot be read" in told)
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

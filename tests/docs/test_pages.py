@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from app.realtime.codes import DisconnectCode, ErrorCode
 from config.paths import env_name, setting_paths
+from config.sources import OWN_FILE_VARIABLE
 from tests.conftest import require
 from tests.docs import generate
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, anchors, blocks, links, prose, section
@@ -120,7 +121,7 @@ def test_verbs_and_settings_exist(page: Path) -> None:
     verbs = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= set(verbs)
     paths = setting_paths()
-    variables = {env_name(path) for path in paths}
+    variables = {OWN_FILE_VARIABLE, *map(env_name, paths)}
     assert set(re.findall(r"\bBULKHEAD_[A-Z_]+", text)) <= variables
     sections = {path.rpartition(".")[0] for path in paths if "." in path}
     named = re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_.]+)`", text)
