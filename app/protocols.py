@@ -127,6 +127,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Hand the connection over."""
         self._relax()
         super().handle_websocket_upgrade()
+        # The two refer to each other, and nobody will tell this one of the end of the connection.
+        self.parser = None  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused, or a callback of it."""

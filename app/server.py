@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import shlex
@@ -20,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from app.garbage import FullSearch, tune_garbage_collection
 from app.gateway import gateway_of
 from app.logging import configure_logging
 from app.protocols import Config
@@ -149,6 +149,7 @@ class Server(uvicorn.Server):
         """Start the application, listen, and say where; `ready` is called instead if there is one."""
         await super().startup(sockets)
         tune_garbage_collection()
+        self._full_search = FullSearch()
         for listener in sockets or ():
             host, port, *_ = listener.getsockname()
             if self._ready is None:
@@ -156,6 +157,11 @@ class Server(uvicorn.Server):
             logger.info("listening", extra={"host": host, "port": port})
         if self._ready is not None:
             self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what uvicorn does ten times a second."""
+        self._full_search.look()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; stop at once the second time.
@@ -206,17 +212,6 @@ class Server(uvicorn.Server):
 
     def _websockets(self) -> int:
         return sum(isinstance(each, WebSocketsSansIOProtocol) for each in self.server_state.connections)
-
-
-def tune_garbage_collection() -> None:
-    """Look for cycles of references less often, and never among what was made at start.
-
-    Managers, connections and events are built without cycles and go at once. At Python's defaults the search would cost
-    a new user as much as everything else, among many users: see the benchmark of the registry.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
 
 
 def serve(app: Starlette) -> None:

@@ -13,9 +13,9 @@ from itertools import count
 
 from dependency_injector import containers, providers
 
+from app.garbage import tune_garbage_collection
 from app.realtime.identity import UserContext
 from app.realtime.manager import UserManager
-from app.server import tune_garbage_collection
 from benchmarks.client import Crowd
 from benchmarks.delivery import burst
 from benchmarks.events import API_KEY, AUDITED

@@ -9,8 +9,8 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from app.garbage import tune_garbage_collection
 from app.realtime.identity import UserContext
-from app.server import tune_garbage_collection
 from benchmarks.plan import PlanRegistry
 from benchmarks.run import Run
 from benchmarks.serving import container
