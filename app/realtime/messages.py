@@ -89,13 +89,13 @@ class OperatorModes:
             self._policy.set_for_user(user_id, kind)
         self._untold[user_id] = None
 
-    async def tell(self) -> set[str | None]:
+    async def tell(self) -> list[str | None]:
         """Tell the other nodes what was set here; while the broker cannot be reached, it waits for another call.
 
         Returns:
             Whose mode was set elsewhere at the same time, a little later: that holds here now, too. None: everybody's.
         """
-        overruled: set[str | None] = set()
+        overruled: list[str | None] = []
         for user_id in list(self._untold):
             decided = self._policy.operators.get(user_id)
             message = SetMode(user_id) if decided is None else SetMode(user_id, decided.kind, decided.keys)
@@ -106,7 +106,7 @@ class OperatorModes:
                 if self._policy.operators.get(user_id) is decided:
                     self._untold.pop(user_id, None)
                 if await self.learn(user_id):
-                    overruled.add(user_id)
+                    overruled.append(user_id)
             except BrokerUnavailable:
                 break
         return overruled
