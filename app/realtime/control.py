@@ -263,7 +263,7 @@ class Control:
         if ModeKind.DEGRADED not in self._policy.incidents:
             await self._insist(self._publisher.flush_all())
 
-    async def _insist(self, work: Awaitable[None]) -> None:
+    async def _insist(self, work: Awaitable[object]) -> None:
         """Do something, and again later if the broker refuses it."""
         try:
             await work
