@@ -319,3 +319,19 @@ async def test_a_stop_gives_up_what_waits_for_a_broker_that_stays_away(
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "publishes were lost that waited for the broker"
     ]
+
+
+async def test_a_stop_that_is_cut_short_says_what_is_lost(
+    container: GatewayContainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = make_faulty(container)
+    await container.control().set_mode(ModeKind.DEGRADED)
+    await publish(container, 1)
+    gate = faulty.before["publish"] = Gate()
+    stopping = asyncio.create_task(container.control().flush(5))
+    await gate.reached.wait()
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    (error,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    assert error.startswith("publishes were lost that waited for the broker")
