@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from app.realtime.authentication import KeysUnavailable
-from app.realtime.broker import BrokerError, StreamLimitExceeded
+from app.realtime.broker import BrokerError, BrokerFull, StreamLimitExceeded
 from app.realtime.codes import DisconnectCode
 from app.realtime.envelope import EventTooLarge, InvalidData
 from app.realtime.identity import IdentityError
@@ -131,6 +131,8 @@ def as_problem_error(error: Exception) -> ProblemError | None:
         case KeysUnavailable():
             detail = "The keys that verify tokens cannot be had now."
             return ProblemError(503, "keys-unavailable", detail, headers={"Retry-After": "1"})
+        case BrokerFull():
+            return ProblemError(503, "broker-full", f"{error.reason}.", headers={"Retry-After": "1"})
         case BrokerError():
             return ProblemError(
                 503, "broker-unavailable", "The broker cannot be reached.", headers={"Retry-After": "1"}

@@ -140,6 +140,17 @@ class BrokerUnavailable(BrokerError):
         self.ticket = ticket
 
 
+class BrokerFull(BrokerError):
+    """The engine can be reached and has no memory left for what was asked; nothing was done."""
+
+    def __init__(self) -> None:
+        """Say the remedy."""
+        super().__init__(
+            "Redis or Valkey is full: raise its maxmemory (that of the embedded one follows broker.max_bytes), or keep"
+            " less with history.size and history.ttl"
+        )
+
+
 class UnrecoverablePosition(BrokerError):
     """The position is of another epoch than the stream (error 112 of the client protocol)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from app.realtime.broker import BrokerError
 from tests.broker.engines import Inbox, attached
 from tests.engine.server import StandAlone
+from tests.gateway import build_container, serving
 
 pytestmark = pytest.mark.nodes
 
@@ -50,6 +52,24 @@ async def test_streams_that_begin_do_not_go_beyond_its_limit(server: StandAlone)
         assert (await broker.history(ALICE, "news")).position.offset == 1
         with pytest.raises(BrokerError):
             await broker.history("user:newcomer", "news")
+
+
+async def test_who_asks_is_told_that_it_is_full_and_what_to_do(
+    server: StandAlone, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(build_container(broker={"url": server.url})) as gateway, gateway.api() as api:
+        async with gateway.connected("alice") as alice:
+            fill(server)
+            for path in ("/v1/users/alice/events", "/v1/users/newcomer/events"):
+                response = await api.post(path, json={"type": "news", "data": "swordfish"})
+                assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+                assert response.json()["type"] == "urn:bulkhead:problem:broker-full"
+                assert "maxmemory" in response.json()["detail"]
+                assert "swordfish" not in response.text
+            error = await alice.error("publish", {"channel": "news", "data": "swordfish"})
+            assert error == {"code": 100, "message": "internal server error", "temporary": True}
+        assert (await api.get("/ready")).status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_idempotency_keys_that_have_expired_do_not_let_publishes_pass(server: StandAlone) -> None:

@@ -15,13 +15,14 @@ from redis.exceptions import (
     MovedError,
     NoPermissionError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TryAgainError,
 )
 
-from app.realtime.broker import BrokerError, BrokerUnavailable
+from app.realtime.broker import BrokerError, BrokerFull, BrokerUnavailable
 from app.realtime.redis.servers import Command, Servers
 
 BATCH = 500
@@ -238,7 +239,9 @@ def _keeps_all(settings: Any) -> bool:
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:
-    if isinstance(reply, ResponseError):
+    if isinstance(reply, OutOfMemoryError):
+        future.set_exception(BrokerFull())
+    elif isinstance(reply, ResponseError):
         # Its text may quote the command, and with it a payload.
         future.set_exception(BrokerError(f"the server refused a command: {type(reply).__name__}"))
     else:
