@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ import typer
 from app.realtime.identity import IdentityError, UserContext
 from app.tokens import TokenError, issue_token
 from config import ArgumentError, ConfigurationError, Problem, Settings, load_settings
+from config.paths import env_name
 from config.report import describe
 from providers import Proof, ProofError
 
@@ -104,9 +106,19 @@ def serve_gateway(context: typer.Context, container: ContainerName = None) -> No
             else:
                 serve(create_app(build_container(settings, make)))
         except ListenError as error:
-            raise ConfigurationError([Problem("host", str(error.strerror))]) from error
+            raise ConfigurationError([not_listening(settings, error.port, error)]) from error
         except StartError as error:
             raise ConfigurationError([Problem("serve", str(error))]) from error
+
+
+def not_listening(settings: Settings, port: int, error: OSError) -> Problem:
+    """Say which setting keeps a port from being listened on."""
+    if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        remedy = "Name an address of this machine; 0.0.0.0 stands for all of them."
+        return Problem("host", str(error.strerror), remedy=remedy)
+    setting = "port" if settings.worker_port is None or port == settings.port else "worker_port"
+    remedy = f"Choose another one: --{setting} 9000, or {env_name(setting)}=9000."
+    return Problem(setting, str(error.strerror), remedy=remedy)
 
 
 def print_token(

@@ -37,7 +37,12 @@ logger = logging.getLogger(__name__)
 
 
 class ListenError(OSError):
-    """The address cannot be listened on; says why by `strerror`."""
+    """The address cannot be listened on; says why by `strerror`, and of which `port`."""
+
+    def __init__(self, errno: int | None, strerror: str, port: int) -> None:
+        """Keep the port."""
+        super().__init__(errno, strerror)
+        self.port = port
 
 
 class StartError(RuntimeError):
@@ -76,7 +81,7 @@ def listen(host: str, port: int, *, together: bool = False) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ListenError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
+        raise ListenError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}", port) from error
     return listener
 
 
@@ -94,7 +99,8 @@ def reserved(host: str, port: int) -> Iterator[None]:
             try:
                 lock.bind(f"\0bulkhead/{host}/{port}")
             except OSError as error:
-                raise ListenError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
+                reason = f"cannot listen on {host} port {port}: {error.strerror}"
+                raise ListenError(error.errno, reason, port) from error
         yield
 
 

@@ -19,6 +19,8 @@ def explain(error: ValidationError, origins: Mapping[str, str]) -> Iterator[Prob
     for details in error.errors(include_url=False, include_input=False):
         path = ".".join(map(str, details["loc"]))
         origin = next((source for given, source in origins.items() if _related(given, path)), "default")
+        if path not in origins and f"{path}_file" in origins:  # what cannot be used is the file
+            path, origin = f"{path}_file", origins[f"{path}_file"]
         if details["type"] == "extra_forbidden":
             yield unknown(path, origin)
         else:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.files import key_set_file, value_or_file
+
 ModeName = Literal["unified", "isolated", "degraded", "emergency"]
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -21,32 +23,6 @@ class Section(BaseModel):
     """A part of the tree. Frozen: settings are reachable from every user, so nobody may change them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-
-def read_secret(path: Path) -> str:
-    """Give the text of a secret file without its last line ending.
-
-    Raises ValueError, which names the path and never the content, for a file that is missing, empty or not UTF-8.
-    """
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text") from error
-    if not text.strip():
-        raise ValueError(f"{path} is empty")
-    return text
-
-
-def value_or_file(value: Any, info: ValidationInfo) -> Any:
-    """Read the field from its `<field>_file`, which is declared before it, unless it has a value of its own."""
-    path = info.data.get(f"{info.field_name}_file")
-    if path is None:
-        return value
-    if value:
-        raise ValueError(f"is given, and so is {info.field_name}_file: give one of the two")
-    return read_secret(path)
 
 
 class AuthSettings(Section):
@@ -69,6 +45,7 @@ class AuthSettings(Section):
     anonymous: bool = Field(False, description="Accept connections without a token, each as an identity of its own.")
 
     _read_files = field_validator("hmac_secret", "public_key", mode="before")(value_or_file)
+    _read_key_set = field_validator("jwks_file")(key_set_file)
 
 
 class ModeRule(Section):

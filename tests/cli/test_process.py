@@ -100,8 +100,17 @@ def test_a_port_that_is_taken_is_a_problem_and_no_traceback(bulkhead: Bulkhead) 
         process = bulkhead("serve", "--profile", "development", "--port", str(port))
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output) == (1, "")
-    assert f"host: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
+    assert f"port: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
+    assert errors.endswith("    Choose another one: --port 9000, or BULKHEAD_PORT=9000.\n")
     assert "Traceback" not in errors
+
+
+def test_a_host_that_is_not_of_this_machine_is_a_problem(bulkhead: Bulkhead) -> None:
+    process = bulkhead("serve", "--profile", "development", "--host", "192.0.2.1", "--port", "0")
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (1, "")
+    assert "host: cannot listen on 192.0.2.1 port 0: Cannot assign requested address\n" in errors
+    assert errors.endswith("    Name an address of this machine; 0.0.0.0 stands for all of them.\n")
 
 
 def test_check_exits_with_0_when_nothing_is_wrong(bulkhead: Bulkhead) -> None:

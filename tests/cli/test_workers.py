@@ -333,7 +333,8 @@ def test_a_port_of_a_worker_that_is_taken_is_a_problem(bulkhead: Bulkhead, folde
         process = bulkhead("serve", *options, TMPDIR=str(folder))
         output, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, output) == (1, "")
-    assert f"host: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
+    assert f"worker_port: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
+    assert errors.endswith("    Choose another one: --worker_port 9000, or BULKHEAD_WORKER_PORT=9000.\n")
     assert not list(folder.iterdir())
 
 
@@ -346,7 +347,7 @@ def test_of_two_gateways_that_start_at_once_one_has_the_port(bulkhead: Bulkhead,
     [refused] = [process for process in both if process.poll() is not None]
     output, errors = refused.communicate()
     assert (refused.returncode, output) == (1, "")
-    assert f"host: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
+    assert f"port: cannot listen on 127.0.0.1 port {port}: Address already in use\n" in errors
     [other] = [process for process in both if process is not refused]
     assert address_of(other) == f"http://127.0.0.1:{port}"
 

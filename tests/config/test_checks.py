@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,8 +145,16 @@ def test_an_asymmetric_algorithm_needs_a_public_key(algorithm: str) -> None:
     )
 
 
-@pytest.mark.parametrize("source", [{"jwks_file": "keys.json"}, {"jwks_url": "https://keys.example/set"}])
-def test_a_key_set_serves_every_asymmetric_algorithm(source: dict[str, str]) -> None:
+@pytest.fixture
+def key_set(tmp_path: Path) -> Path:
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "one"}]}')
+    return file
+
+
+@pytest.mark.parametrize("name", ["jwks_file", "jwks_url"])
+def test_a_key_set_serves_every_asymmetric_algorithm(name: str, key_set: Path) -> None:
+    source = {name: key_set if name == "jwks_file" else "https://keys.example/set"}
     assert problems(settings(auth={"hmac_secret": None, "algorithm": "ES256", **source})) == []
 
 
@@ -159,8 +168,8 @@ def test_a_secret_cannot_verify_an_asymmetric_algorithm() -> None:
     ]
 
 
-def test_more_than_one_key_is_refused() -> None:
-    first, second = problems(settings(auth={"jwks_file": "keys.json"}))
+def test_more_than_one_key_is_refused(key_set: Path) -> None:
+    first, second = problems(settings(auth={"jwks_file": key_set}))
     assert first == ("auth.hmac_secret", "more than one key: auth.hmac_secret, auth.jwks_file", "Keep one of them.")
     assert second[:2] == ("auth.jwks_file", "cannot verify tokens signed with HS256")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from config import ArgumentError, ConfigurationError, Settings, load_settings
+from config.paths import env_name
 
 SOURCES = ("default", "production.toml", "bulkhead.toml", ".env", "environment", "command line")
 VALUES = {source: 1000 if source == "default" else 10 + place for place, source in enumerate(SOURCES)}
@@ -313,6 +314,39 @@ def test_a_secret_file_replaces_the_secret_of_a_weaker_source(tmp_path: Path, mo
     assert settings.auth.hmac_secret.get_secret_value() == "from the file"
     assert settings.origin("auth.hmac_secret") == f"file {secret}"
     assert settings.origin("auth.hmac_secret_file") == "environment"
+
+
+@pytest.mark.parametrize("source", ["environment", "bulkhead.toml", "command line"])
+@pytest.mark.parametrize(
+    ("setting", "text", "message"),
+    [
+        ("auth.hmac_secret_file", None, "cannot read {}: No such file or directory"),
+        ("auth.public_key_file", None, "cannot read {}: No such file or directory"),
+        ("api_keys_file", "\n", "{} is empty"),
+        ("auth.jwks_file", None, "cannot read {}: No such file or directory"),
+        ("auth.jwks_file", "keys", "{} is not JSON: save what your identity provider serves at its jwks_uri, "),
+        ("auth.jwks_file", "[]", "{} is no key set (RFC 7517): save what your identity provider serves at its "),
+        ("auth.jwks_file", '{"keys": []}', "{} has no key that can be used: save what your identity provider "),
+        ("auth.jwks_file", '{"keys": 1}', "{} has no key that can be used: save what your identity provider "),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_by_the_setting_that_names_it_and_where_that_came_from(
+    setting: str, text: str | None, message: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    if text is not None:
+        file.write_text(text)
+    if source == "environment":
+        monkeypatch.setenv(env_name(setting), str(file))
+    elif source == "bulkhead.toml":
+        section, _, name = setting.rpartition(".")
+        Path(source).write_text((f"[{section}]\n" if section else "") + f'{name} = "{file}"\n')
+    arguments = [f"--{setting}", str(file)] if source == "command line" else []
+    with pytest.raises(ConfigurationError) as error:
+        load_settings(["--profile", "development", *arguments])
+    [told] = problems_of(error)
+    assert told.startswith(f"{setting}: {message.format(file)}")
+    assert told.endswith(f" (from {source})")
 
 
 def test_a_public_key_replaces_the_secret_of_a_weaker_source(monkeypatch: pytest.MonkeyPatch) -> None:
