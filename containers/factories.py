@@ -182,6 +182,7 @@ def session_options(settings: Settings) -> SessionOptions:
     """What a session may do."""
     return SessionOptions(
         channels=settings.limits.channels_per_connection,
+        streams=settings.broker.max_streams_per_user,
         event_bytes=settings.limits.event_bytes,
         reply_bytes=settings.limits.queue_bytes // REPLY_SHARE,
         hold_bytes=settings.limits.queue_bytes,

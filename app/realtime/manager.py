@@ -65,6 +65,11 @@ class ConnectionTable:
         return iter(tuple(self._connections.values()))
 
     @property
+    def channels(self) -> int:
+        """Channels that anybody is subscribed to."""
+        return len(self._channels)
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes that wait for all clients."""
         return sum([connection.queued_bytes for connection in self._connections.values()])

@@ -20,6 +20,7 @@ class SessionOptions(msgspec.Struct, frozen=True):
     """What sessions may do; see `config.settings` for each."""
 
     channels: int
+    streams: int
     event_bytes: int
     reply_bytes: int
     hold_bytes: int

@@ -225,6 +225,8 @@ class Session:
         try:
             return request, await self._services.broker.history(self.manager.key, channel, since=since, limit=limit)
         except BrokerUnavailable:
+            if self.manager.connections.channels > (streams := self._services.options.streams):
+                raise StreamLimitExceeded(streams) from None  # as the broker would, which knows of others, too
             self.subscriptions[channel].interrupt()
             return request, None
 
