@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -20,6 +20,7 @@ Command = list[Any]
 Connect = Callable[[], AbstractConnection]
 
 PORT, SENTINEL_PORT = 6379, 26379
+SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 OF_ONE_SERVER = frozenset({"host", "db", "himport_registry", "socket_timeout", "retry_on_timeout"})
 SCHEME = re.compile(r"(?P<engine>redis|valkey)(?P<tls>s?)(?:\+(?P<several>cluster|sentinel))?|unix")
 
@@ -72,7 +73,8 @@ def servers(url: str, timeout: float) -> Servers:
         url: `redis://` or `unix://` for one server; `redis+cluster://host:port,host:port`;
             `redis+sentinel://host:port,host:port/master/database`. With TLS it begins with `rediss`; `valkey` and
             `valkeys` say the same. User, password and the query are as redis-py reads them, and those of the data
-            servers.
+            servers; `sentinel_username` and `sentinel_password` in the query are those of the sentinels. TLS is for
+            both.
         timeout: seconds for a connection to open.
 
     Raises:
@@ -87,9 +89,11 @@ def servers(url: str, timeout: float) -> Servers:
     base, several = f"redis{found['tls']}", found["several"]
     if several is None:
         return StandAlone(f"{base}://{rest}", timeout)
-    hosts, path, pool = _several(base, rest, timeout)
     if several == "cluster":
+        hosts, _, pool = _several(base, rest, timeout)
         return Cluster([_host(each, PORT) for each in hosts], pool)
+    rest, login = _of_sentinels(rest)
+    hosts, path, pool = _several(base, rest, timeout)
     master, _, database = path.partition("/")
     if not master:
         raise UnknownServers("a sentinel needs the master's name: redis+sentinel://host:port/master")
@@ -97,7 +101,15 @@ def servers(url: str, timeout: float) -> Servers:
         if not database.isdecimal():
             raise UnknownServers("the database behind the master's name is no number")
         pool.connection_kwargs["db"] = int(database)
-    return BehindSentinel([_host(each, SENTINEL_PORT) for each in hosts], master, pool)
+    return BehindSentinel([_host(each, SENTINEL_PORT) for each in hosts], master, pool, login)
+
+
+def _of_sentinels(rest: str) -> tuple[str, dict[str, str]]:
+    """The address without the options that are of sentinels alone, and these."""
+    place, _, query = rest.partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    login = {name.removeprefix("sentinel_"): value for name, value in options if name in SENTINEL_OPTIONS}
+    return f"{place}?{urlencode([each for each in options if each[0] not in SENTINEL_OPTIONS])}", login
 
 
 def _several(scheme: str, rest: str, timeout: float) -> tuple[list[str], str, ConnectionPool]:
@@ -179,13 +191,17 @@ class StandAlone:
 
 
 class BehindSentinel:
-    """The master that sentinels name."""
+    """The master that sentinels name; `login` is theirs, and TLS is as `pool` has it."""
 
-    def __init__(self, hosts: list[tuple[str, int]], master: str, pool: ConnectionPool) -> None:
+    def __init__(
+        self, hosts: list[tuple[str, int]], master: str, pool: ConnectionPool, login: Mapping[str, str]
+    ) -> None:
         """Not connected yet."""
         timeout = pool.connection_kwargs["socket_connect_timeout"]
+        options = {name: value for name, value in pool.connection_kwargs.items() if name.startswith("ssl_")}
+        options |= {"ssl": issubclass(pool.connection_class, SSLConnection), **login}
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            hosts, sentinel_kwargs={"socket_connect_timeout": timeout, "socket_timeout": timeout}
+            hosts, sentinel_kwargs={"socket_connect_timeout": timeout, "socket_timeout": timeout, **options}
         )
         self._master = master
         self._pool = pool
@@ -195,8 +211,8 @@ class BehindSentinel:
     async def discover(self) -> Mapping[str, Connect]:
         """See `Servers`."""
         await self._sentinel.discover_master(self._master)
-        # It put the sentinel that knows first. With each failover the epoch is a new one: a master that comes back after
-        # another is not taken for the one it was.
+        # It put the sentinel that knows first. With each failover the epoch is a new one: a master that comes back
+        # after another is not taken for the one it was.
         masters: Any = await self._sentinel.sentinels[0].sentinel_masters()
         state = masters[self._master]
         host, port = state["ip"], state["port"]
@@ -231,7 +247,7 @@ class Cluster:
             startup_nodes=nodes,
             ssl=issubclass(pool.connection_class, SSLConnection),
             socket_timeout=pool.connection_kwargs["socket_connect_timeout"],
-            dynamic_startup_nodes=False,  # or the addresses that it was given are forgotten, and may be all that is left
+            dynamic_startup_nodes=False,  # or the addresses it was given are forgotten, and may be all that is left
             **options,
         )
 
