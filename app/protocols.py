@@ -1,4 +1,4 @@
-"""The HTTP side of a connection: what it may cost before anybody has shown a key or a token."""
+"""HTTP, and WebSocket after it, on one connection: what that may cost before anybody has shown a key or a token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import CloseCode, Frame
 
 from app.descriptors import DescriptorWatch
 from app.problems import MEDIA_TYPE, Problem
@@ -17,6 +19,7 @@ from config.settings import LimitSettings
 
 HEAD_BYTES = 65536
 PIPELINED = 8
+FRAMES = 1024
 
 
 class Config(uvicorn.Config):
@@ -30,7 +33,8 @@ class Config(uvicorn.Config):
 
     def __init__(self, app: Any, limits: LimitSettings, **options: Any) -> None:
         """Load nothing yet."""
-        super().__init__(app, http=HttpProtocol, **options)
+        # Of what uvicorn offers, the fastest: see the benchmarks.
+        super().__init__(app, http=HttpProtocol, ws=WebSocketProtocol, **options)
         self.limits = limits
         self.descriptors = DescriptorWatch()
 
@@ -90,7 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._fruitless > HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         # What is a whole request, as most are, needs no deadline. uvicorn has forgotten its own, for idle connections.
-        elif self._deadline is None and (self._in_head or self._in_body or self._idle()):
+        elif (self._in_head or self._in_body or self._idle()) and self._deadline is None:
             self._expect()
 
     def on_message_begin(self) -> None:
@@ -120,13 +124,19 @@ class HttpProtocol(HttpToolsProtocol):
         """All of it is there."""
         self._in_head = self._in_body = False
         self._fruitless = 0
-        self._relax()
+        if self._deadline is not None:
+            self._relax()
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over."""
         self._relax()
         super().handle_websocket_upgrade()
+        websocket = self.transport.get_protocol()
+        assert isinstance(websocket, WebSocketsSansIOProtocol)
+        if not websocket.handshake_initiated:  # What it answered is where uvicorn does not look.
+            self.transport.write(b"".join(websocket.conn.data_to_send()))
+            self.transport.close()
         # The two refer to each other, and nobody will tell this one of the end of the connection.
         self.parser = None  # type: ignore[assignment]
 
@@ -178,3 +188,56 @@ class HttpProtocol(HttpToolsProtocol):
             lines = (b"HTTP/1.1 %d %b" % (status, status.phrase.encode()), *map(b": ".join, headers), b"", content)
             self.transport.write(b"\r\n".join(lines))
         self.transport.close()
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, bounded: what passes the application by is limited here.
+
+    - A connection that does not read the answers to its pings ends when more than `limits.queue_bytes` of them wait.
+    - A message of more than `FRAMES` frames is closed with 1009, as one of too many bytes is.
+    - One that is not UTF-8 is closed with 1007, and nothing is logged, as that is the client's fault.
+
+    Args:
+        config: uvicorn's.
+        server_state: uvicorn's.
+        app_state: state of the lifespan.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Wait for a connection."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._queue_bytes = config.limits.queue_bytes
+
+    def handle_ping(self) -> None:
+        """Answer a ping."""
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > self._queue_bytes:
+            self.transport.abort()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take another frame of a message."""
+        if len(self.frames) < FRAMES:
+            super().handle_cont(event)
+        elif not self.close_sent:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many frames")
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a whole message over."""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not all(map(bytes.isascii, self.frames)):
+            self.frames = [b"".join(self.frames)]
+            try:
+                self.frames[0].decode()
+            except UnicodeDecodeError:
+                self._fail(CloseCode.INVALID_DATA, "not UTF-8")
+                return
+        super().send_receive_event_to_app()
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()

@@ -291,7 +291,6 @@ def _config(app: ASGIApp, settings: Settings) -> Config:
         app,
         settings.limits,
         loop="auto",  # uvloop, and asyncio where there is none.
-        ws=WebSocketsSansIOProtocol,  # The fastest of what uvicorn offers: see the benchmarks.
         ws_max_size=settings.limits.message_bytes,
         ws_ping_interval=None,  # The client protocol has its own ping.
         ws_per_message_deflate=False,

@@ -27,6 +27,7 @@ from app.realtime.broker import Position, Publication
 from app.server import Server, listen
 from benchmarks import machine
 from benchmarks.events import API_KEY, AUDITED, HMAC_SECRET, SUBJECTS, event, user
+from benchmarks.server import SANSIO
 from benchmarks.tutorial import ConnectionManager, tutorial_app
 from config import Settings
 from containers import GatewayContainer
@@ -245,7 +246,9 @@ if __name__ == "__main__":
         """Connections are dropped."""
 
     uvicorn = Server(chosen.app, settings(), no_drain)
-    uvicorn.config.ws, uvicorn.config.loop = arguments.ws, arguments.loop
+    uvicorn.config.loop = arguments.loop
+    if arguments.ws != SANSIO:  # else it is what `bulkhead serve` has made of that
+        uvicorn.config.ws = arguments.ws
     channel = socket.socket(fileno=arguments.control)
     with asyncio.Runner(loop_factory=uvicorn.config.get_loop_factory()) as runner:
         runner.run(main(chosen, uvicorn, listen("127.0.0.1", 0), channel))
