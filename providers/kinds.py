@@ -30,8 +30,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
-from dependency_injector.containers import Container, DynamicContainer
-from dependency_injector.providers import Provider
+from dependency_injector.containers import DeclarativeContainer
+from dependency_injector.providers import Injection, Provider
 
 from . import bytecode, frames, readers
 
@@ -58,8 +58,12 @@ CONSTRUCTORS = frozenset(
 DESCRIPTORS = (property, types.MemberDescriptorType, types.GetSetDescriptorType)
 """Types of descriptors of which it is known where they store."""
 
-STOP_WIRING = (Provider, Container, DynamicContainer)
-"""Stop: providers and containers. What they hand out is the matter of the proof of the wiring."""
+WIRING: tuple[type, ...] = (Provider, Injection)
+"""Providers and what they are made of."""
+
+STOP_WIRING = (type(DeclarativeContainer),)
+"""Stop: classes of containers. A container has providers of its own. These are read, and so is what they hold, but for
+those that a proof has judged (see `sharing.shared_objects`)."""
 
 STOP_INTERPRETER = (types.ModuleType, decimal.Context, types.GenericAlias, types.UnionType)
 """Stop: modules and what is of a process by the language. Code of all users runs in them; see also `frames`, where
@@ -137,12 +141,16 @@ def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
         type_: exact type of the objects.
         stop: further classes of which no object is walked or mutable.
     """
-    if type_ in ATOMS or issubclass(type_, (*STOP_WIRING, *STOP_INTERPRETER, *STOP_LOOP, *stop)):
+    if type_ in ATOMS or issubclass(type_, (*STOP_INTERPRETER, *STOP_LOOP, *stop)):
         return None
     if (kind := EXACT.get(type_)) is not None:
         return kind
+    if issubclass(type_, STOP_WIRING):
+        return Kind(False, readers.nothing)
     if issubclass(type_, type):
-        return _class_kind(type_)
+        return Kind(False, readers.class_attributes)
+    if issubclass(type_, WIRING):  # wired when a program starts; what one keeps is another matter
+        return Kind(False, readers.fields_of(type_))
     if type_.__module__ == typing.__name__:  # type variables and aliases
         return None
     if issubclass(type_, weakref.ref):
@@ -157,11 +165,6 @@ def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
         return Kind(True, empty=_is_bare(type_))
     known = hasattr(type_, "__struct_fields__") or type_.__module__.partition(".")[0] in sys.stdlib_module_names
     return Kind(True, readers.members_of(type_), known=known)
-
-
-def _class_kind(metaclass: type) -> Kind | None:
-    wiring = any(base.__module__ == Container.__module__ for base in metaclass.__mro__)
-    return None if wiring else Kind(False, readers.class_attributes)
 
 
 def is_frozen(type_: type) -> bool:

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from dependency_injector.providers import Provider
+
 from . import labels, readers
 from .errors import describe
 from .kinds import EMPTY, Kind, assigns_attributes, classify
@@ -95,7 +97,7 @@ class Reader:
     """Reads objects, and remembers for its own lifetime what kind their types are.
 
     :param shared: objects that are nobody's own: skipped, as is what they refer to. One that cannot change itself (a
-        tuple, a bound method) stands for what it holds.
+        tuple, a bound method) stands for what it holds; a class or a provider does not.
     :param stop: classes whose objects are skipped in the same way.
     :ivar kinds: kinds of types; of a single object see :meth:`kind`.
     :ivar skipped: by id, objects that are shared, or that lead to nothing that could be; kept alive, so that their ids
@@ -113,7 +115,7 @@ class Reader:
             kind = self.kind(value)
             if kind is not None:
                 self.skip(value)
-                if not kind.mutable and not isinstance(value, type):
+                if not kind.mutable and not isinstance(value, (type, Provider)):
                     waiting += kind.read(value)
 
     def skip(self, value: object) -> None:

@@ -44,7 +44,7 @@ METADATA_OF: tuple[tuple[Callable[[type], bool], frozenset[str]], ...] = (
 )
 """Stop: the same for classes of one sort alone, as the names are such as anybody might give."""
 
-LIBRARIES = sys.stdlib_module_names | {"pydantic", "pydantic_core", "pydantic_settings"}
+LIBRARIES = sys.stdlib_module_names | {"pydantic", "pydantic_core", "pydantic_settings", "dependency_injector"}
 """Stop: packages whose classes are not read. What they hold describes classes and is written by nobody at run time."""
 
 LOGGER_ATTRIBUTES = frozenset(

@@ -1,4 +1,4 @@
-"""The objects that a container marks as shared."""
+"""The objects that a container marks as shared, and the container itself."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def shared_objects(container: Container) -> list[object]:
     """Give the objects that the :class:`~providers.Shared` providers of a container have built, and build none.
 
     Those of nested providers and containers are among them, and what overrides a ``Shared`` in its place: the object
-    of an ``Object`` or of a singleton.
+    of an ``Object`` or of a singleton. So are the container and its providers: what they hand out is the matter of the
+    proof of the wiring, and who looks at users must not find all users behind their ``PerKey``.
 
     :param container: an instance of a container.
     """
-    return [built for provider in container.traverse([Shared]) for built in _built(provider)]
+    built = [one for provider in container.traverse([Shared]) for one in _built(provider)]
+    return [*built, container, *container.traverse()]
 
 
 def _built(provider: Provider[Any]) -> Iterator[object]:

@@ -9,6 +9,7 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodTyp
 from typing import Any, NamedTuple
 
 from dependency_injector import providers
+from dependency_injector.containers import Container
 from dependency_injector.providers import Provider, is_provider
 
 from providers.errors import describe
@@ -55,6 +56,7 @@ class Opinion(NamedTuple):
 
 
 UNKNOWN_CLASS = Opinion(Verdict.UNKNOWN, "a class of provider that the proof does not know; use those of the library")
+MAKES_WIRING = Opinion(Verdict.UNKNOWN, "makes providers that nobody judges; inject those that are needed")
 LOCAL = Opinion(Verdict.LEAK, f"one object for all keys of a thread or context; {REMEDY}")
 ABSTRACT = Opinion(Verdict.UNKNOWN, "abstract, and nothing overrides it; override it")
 NAMESPACE = Opinion(Verdict.LEAK, "leads to every provider of a container; inject the providers that are needed")
@@ -247,6 +249,8 @@ def factory_opinion(factory: Any, reader: Reader) -> Opinion:
         return Opinion(Verdict.LEAK, f"a cached function gives one object to all keys; {REMEDY}")
     if isinstance(called, type) and issubclass(called, Enum):
         return Opinion(Verdict.LEAK, "an enum gives one member to all keys; provide an object that holds the member")
+    if isinstance(called, type) and issubclass(called, (Container, Provider)):
+        return MAKES_WIRING
     if isinstance(called, type) and classify(called) is None:
         return Opinion(Verdict.IMMUTABLE, "nobody can change it")
     part = mutable_part(factory, reader)

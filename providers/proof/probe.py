@@ -56,8 +56,12 @@ def mutable(found: Reach) -> set[int]:
     return {key for key, one in found.items() if one.mutable}
 
 
-def asked(provider: Provider[Any], reader: Reader) -> Generator[Pending, Any, Opinion]:
-    """Judge a provider by two calls of it."""
+def asked(provider: Provider[Any], reader: Reader, probing: Reader) -> Generator[Pending, Any, Opinion]:
+    """Judge a provider by two calls of it.
+
+    :param reader: reads one object that both calls gave; skips the objects that ``Shared`` providers give.
+    :param probing: reads two objects; skips the providers that are judged as well, as both may hold the same.
+    """
     results: list[Any] = []
     try:
         for _ in range(2):
@@ -72,7 +76,7 @@ def asked(provider: Provider[Any], reader: Reader) -> Generator[Pending, Any, Op
         if mutable_part(first, reader) is None:
             return Opinion(Verdict.IMMUTABLE, "nobody can change it")
         return Opinion(Verdict.LEAK, f"one object for all keys; {REMEDY}")
-    found, other = reach([first], reader), reach([second], reader)
+    found, other = reach([first], probing), reach([second], probing)
     both = nearest(found, mutable(found) & other.keys())
     if both:
         return Opinion(Verdict.LEAK, f"one object for all keys ({place(both[0].object, both[0].path)}); {REMEDY}")
@@ -141,7 +145,7 @@ class Probe:
 
     Nothing is kept of it: no instance, and nothing that only instances held.
 
-    :param reader: skips the objects that ``Shared`` providers give.
+    :param reader: skips the objects that ``Shared`` providers give, and the providers that are judged.
     """
 
     def __init__(self, subjects: Sequence[Subject], reader: Reader) -> None:

@@ -76,17 +76,19 @@ class Proving:
 
     def _judge(self) -> Generator[Pending, Any, None]:
         """Judge the wiring, ask where it does not tell, and probe where nothing has failed."""
-        reader = Reader((yield from self._shared()))
+        shared = yield from self._shared()
+        reader, probing = Reader(shared), Reader((*shared, *self._wiring.nodes.values()))
+        probing.kinds = reader.kinds
         judge = Judge(self._wiring, reader)
         for root in self._roots:
             judge.judge(root, self._wiring.titles[id(root)])
         for provider in judge.questions:
-            judge.answer(provider, (yield from asked(provider, reader)))
+            judge.answer(provider, (yield from asked(provider, reader, probing)))
         self._findings += judge.findings
         self._opinions = judge.opinions
         subjects = self._subjects()
         if not any(finding.failed for finding in self._findings):
-            self._findings += yield from Probe(subjects, reader).run()
+            self._findings += yield from Probe(subjects, probing).run()
 
     def _is_asynchronous(self, provider: Provider[Any]) -> bool:
         """Tell whether a provider is known to give what has to be awaited, before it is called in vain."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from dependency_injector.providers import Provider
+
 from providers.errors import describe
-from providers.kinds import ATOMS, STOP_WIRING, classify, is_frozen
+from providers.kinds import ATOMS, STOP_WIRING, is_frozen
 from providers.reach import Reached, Reader, walk
 from providers.readers import LIBRARIES, namespace_of
 
@@ -26,19 +28,14 @@ def mutable_part(value: object, reader: Reader) -> str | None:
     """
     if id(value) in reader.skipped:
         return None
-    if isinstance(value, STOP_WIRING):
-        return describe(type(value))
     for reached in walk(value, reader):
-        if (reached.mutable and not is_private_part(reached)) or reached.weak:
+        wiring = issubclass(type(reached.object), (Provider, *STOP_WIRING))
+        if wiring or (reached.mutable and not is_private_part(reached)) or reached.weak:
             return place(reached.object, reached.path)
         if (name := computed_later(reached.object)) is not None:
             return f"what {reached.path}.{name} will be"
         if (name := kept_by(reached, reader)) is not None:
             return name
-        kind = classify(type(reached.object))
-        for held in kind.read(reached.object) if kind is not None else ():
-            if isinstance(held, STOP_WIRING):
-                return place(held, reached.path)
     return None
 
 

@@ -288,14 +288,20 @@ class Container(containers.DeclarativeContainer):
 
 def test_the_stops_end_a_walk() -> None:
     logger = logging.getLogger("stops")
-    container = Container()
-    container.part()
     loop = asyncio.new_event_loop()
     try:
-        found = own((loop, sys, container, Container, container.part, logger, asyncio.Queue, print, Parked.method))
+        found = own((loop, sys, Container, logger, asyncio.Queue, print, Parked.method))
         assert found == set()
     finally:
         loop.close()
+
+
+def test_a_container_and_its_providers_are_no_hiding_place_for_what_they_keep() -> None:
+    container = Container()
+    part = container.part()
+    assert part in [reached.object for reached in reachable((container,))]
+    assert own((container.part,)) == {"tuple[0].?"}
+    assert own((providers.Factory(list),)) == set()
 
 
 def test_a_transport_and_its_protocol_end_a_walk_but_are_found() -> None:

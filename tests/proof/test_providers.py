@@ -249,12 +249,11 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "provider in a tuple": (
         lambda: (Fresh(Box),),
-        "value: one object for all keys (Fresh at tuple can change); use Fresh, or Shared if it is safe",
+        "value: one object for all keys (Fresh at tuple[0] can change); use Fresh, or Shared if it is safe",
     ),
     "container": (
         containers.DynamicContainer,
-        "value: one object for all keys (dependency_injector.containers.DynamicContainer can change); "
-        "use Fresh, or Shared if it is safe",
+        "value: one object for all keys (DynamicContainer can change); use Fresh, or Shared if it is safe",
     ),
     "list": (lambda: [1], "value: one object for all keys (list can change); use Fresh, or Shared if it is safe"),
 }

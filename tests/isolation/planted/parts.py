@@ -163,6 +163,15 @@ class LastRecord(logging.Filter):
         return True
 
 
+class Own(containers.DeclarativeContainer):
+    cache: providers.Dependency[Any] = providers.Dependency()
+
+
+class WithOwnContainer(Table):
+    def __init__(self) -> None:
+        super().__init__(Own(cache=providers.Object(KEPT)))
+
+
 def noting(user: str) -> None:
     noting.last = user  # type: ignore[attr-defined]
 
