@@ -18,6 +18,7 @@ from app.realtime.identity import IdentityError, UserContext, check_id
 from app.realtime.protocol import one_line
 
 LATEST = 253_402_300_800  # seconds since the epoch at the end of the year 9999
+NO_KEY = "the token names no key (kid) of the key set"
 
 
 class InvalidToken(Exception):
@@ -81,7 +82,10 @@ class KeySet:
 
     async def key(self, token: str) -> Any:
         """See `KeySource.key`."""
-        return _key_of(self._keys, token)
+        try:
+            return self._keys[_kid(token)]
+        except KeyError:
+            raise InvalidToken(NO_KEY) from None
 
 
 class RemoteKeySet:
@@ -96,20 +100,18 @@ class RemoteKeySet:
     async def key(self, token: str) -> Any:
         """See `KeySource.key`."""
         try:
-            return await asyncio.to_thread(self._client.get_signing_key_from_jwt, token)
-        except jwt.DecodeError:
-            raise InvalidToken("the token is malformed") from None
+            return await asyncio.to_thread(self._client.get_signing_key, _kid(token))
         except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError, ValueError) as error:
             raise KeysUnavailable(f"no keys from auth.jwks_url: {type(error).__name__}") from None
         except jwt.PyJWKClientError:
-            raise InvalidToken("the token names no key (kid) of the key set") from None
+            raise InvalidToken(NO_KEY) from None
 
 
-def _key_of(keys: jwt.PyJWKSet, token: str) -> Any:
+def _kid(token: str) -> str:
     try:
-        return keys[str(jwt.get_unverified_header(token).get("kid"))]
-    except (jwt.DecodeError, KeyError):
-        raise InvalidToken("the token names no key (kid) of the key set") from None
+        return str(jwt.get_unverified_header(token).get("kid", ""))
+    except (jwt.InvalidTokenError, RecursionError):
+        raise InvalidToken("the token is malformed") from None
 
 
 @dataclass(frozen=True, slots=True)

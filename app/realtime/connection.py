@@ -14,7 +14,7 @@ import msgspec
 from app.realtime.authentication import Authenticated, ExpiredToken, InvalidToken, KeysUnavailable
 from app.realtime.broker import BrokerError
 from app.realtime.clock import Timer
-from app.realtime.codes import CommandError, Disconnect, DisconnectCode
+from app.realtime.codes import CommandError, Disconnect, DisconnectCode, ErrorCode
 from app.realtime.commands import Commands
 from app.realtime.failures import command_error
 from app.realtime.heartbeat import Heartbeat
@@ -209,6 +209,7 @@ class ClientConnection:
         if command.id <= 0 and method != "send":
             raise Disconnect(DisconnectCode.BAD_REQUEST, "bad request: a command needs an id above 0")
         self._metrics.commands.labels(method).inc()
+        broken = False
         try:
             if command.connect is not None:
                 await self._connect(command.id, command.connect)
@@ -218,16 +219,23 @@ class ClientConnection:
                 await self._refresh(command.id, command.refresh, self._session)
             else:
                 await Commands(self._services, self._session).handle(command)
-        except Disconnect:
+        except Disconnect as reason:
+            broken = reason.disconnect is DisconnectCode.INTERNAL_SERVER_ERROR
             raise
         except IsolationViolation:
+            broken = True
             # Whoever goes on could get what is another's. SDKs come back, with a delay that grows.
             raise Disconnect(DisconnectCode.INTERNAL_SERVER_ERROR) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            self._fail(command.id, error)
+            answer = command_error(error)
+            broken = answer.code == ErrorCode.INTERNAL.code
+            self._fail(command.id, answer)
+        finally:
+            if self._session is not None:  # or whoever has no token could make an emergency for all
+                self._metrics.tried += 1
+                self._metrics.broken += broken
 
-    def _fail(self, command_id: int, error: Exception) -> None:
-        answer = command_error(error)
+    def _fail(self, command_id: int, answer: CommandError) -> None:
         self._metrics.errors.labels(str(answer.code)).inc()
         if command_id and self._state is not ConnectionState.CLOSED:
             self._push_reply(command_id, answer)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+import jwt
 import psutil
 import pytest
 from hypothesis import given
@@ -231,6 +232,19 @@ async def test_who_cannot_connect_because_the_broker_fails_counts_as_an_error(cl
         await alice.call("connect", {"token": token("alice")})
         assert alice.close_code == 3004
     assert (container.metrics().failures(), container.metrics().attempts()) == (1, 1)
+
+
+async def test_whoever_has_shown_no_token_cannot_make_an_emergency() -> None:
+    auth = {"algorithm": "ES256", "jwks_url": "http://127.0.0.1:1/nobody-listens.json"}
+    container = build_container(auth=auth, modes={"emergency": {"error_share": 0.5, "error_samples": 1}})
+    await container.emergency().check()
+    forged = jwt.encode({"sub": "alice"}, "x" * 32, algorithm="HS256", headers={"kid": "one"})
+    async with Peer(container) as mallory:
+        await mallory.call("connect", {"token": forged})
+        assert mallory.close_code == 3004
+    await container.emergency().check()
+    assert container.policy().decide("alice").kind is ModeKind.UNIFIED
+    assert (container.metrics().failures(), container.metrics().attempts()) == (0, 0)
 
 
 async def test_a_look_at_many_managers_gives_others_their_turn(clock: ManualClock) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,7 @@ async def test_a_token_that_expired_gets_error_109_and_a_fresh_one_connects_on_t
         assert list(result["subs"]) == ["#alice"]
 
 
-def unsigned(header: dict[str, str], claims: dict[str, Any], signature: str = "") -> str:
+def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: str = "") -> str:
     """A token put together by hand."""
     parts = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims))
     return ".".join((*parts, signature))
@@ -231,6 +231,44 @@ async def test_a_key_set_file_is_asked_by_kid(algorithm: str, tmp_path: Path) ->
             "garbage",
         ):
             assert await outcome(gateway, sent) == 3500
+
+
+def headers_that_no_library_takes(key: PrivateKey) -> Iterator[str]:
+    """Tokens whose header breaks RFC 7515, some of them with a good signature."""
+    for kid in (1, None, ["one"], {"one": 1}, True):
+        yield unsigned({"alg": "ES256", "kid": kid}, {"sub": "alice"}, "AAAA")
+    for crit in ([], "exp2", [1], ["exp2"]):
+        yield jwt.encode({"sub": "alice"}, key, algorithm="ES256", headers={"kid": "one", "crit": crit, "exp2": 1})
+    deep = base64.urlsafe_b64encode(b'{"alg":"ES256","kid":' + b"[" * 20_000).rstrip(b"=").decode()
+    yield f"{deep}.e30.AAAA"
+
+
+async def test_a_header_that_no_library_takes_is_closed_with_3500(tmp_path: Path) -> None:
+    key = private_key("ES256")
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [public_jwk(key, "one")]}))
+    async with key_server(public_jwk(key, "one")) as keys:
+        for source in ({"jwks_file": path}, {"jwks_url": keys.url}):
+            async with serving(build_container(auth={"algorithm": "ES256", **source})) as gateway:
+                outcomes = [await outcome(gateway, sent) for sent in headers_that_no_library_takes(key)]
+                assert outcomes == [3500] * 10
+
+
+async def test_a_header_that_no_library_takes_is_401_to_http(tmp_path: Path) -> None:
+    key = private_key("ES256")
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [public_jwk(key, "one")]}))
+    container = build_container(auth={"algorithm": "ES256", "jwks_file": path})
+    app = create_app(container)
+
+    @app.get("/me")
+    async def me(user: CurrentUser) -> str | None:
+        return user.user_id
+
+    async with serve(app) as url, RunningGateway(container, url).api() as client:
+        for sent in headers_that_no_library_takes(key):
+            refused = await client.get("/me", headers={"Authorization": f"Bearer {sent}"})
+            assert (refused.status_code, refused.json()["type"]) == (401, "urn:bulkhead:problem:invalid-token")
 
 
 @dataclass
