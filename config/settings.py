@@ -133,7 +133,11 @@ class ChannelSettings(Section):
     presence: bool = Field(True, description="Channels know which connections are in them.")
     join_leave: bool = Field(True, description="Subscriptions may ask for join and leave messages.")
     client_publish: bool = Field(True, description="Clients may publish to their own channels.")
-    position_check: PositiveSeconds = Field(40, description="Seconds between checks of a subscription's position.")
+    position_check: PositiveSeconds = Field(
+        40,
+        description="Seconds after which positions of subscriptions are checked again, with the client's next pong: by"
+        " default every 50 seconds.",
+    )
 
 
 class EmergencySettings(Section):

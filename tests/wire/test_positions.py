@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from app.realtime.broker import Publication
 from tests.clock import ManualClock
 from tests.gateway import build_container, serving
 from tests.wire.faulty import make_faulty
-from tests.wire.pings import first_ping
+from tests.wire.pings import first_ping, pinged
+
+
+async def test_positions_are_checked_with_the_first_pong_after_40_seconds() -> None:
+    clock = ManualClock()
+    container = build_container(clock=clock)
+    faulty = make_faulty(container)
+    checked: list[float] = []
+
+    async def note() -> None:
+        checked.append(clock.monotonic())
+
+    async with serving(container) as gateway, gateway.connected("alice") as alice:
+        faulty.before["history"] = note
+        await first_ping(clock, alice)
+        for _ in range(8):
+            await alice.send({})
+            await pinged(alice)
+            clock.advance(25)
+            await alice.ping()
+    assert [after - before for before, after in pairwise(checked)] == [50] * (len(checked) - 1)
+    assert len(checked) >= 3
 
 
 @pytest.mark.parametrize("late", [False, True])
