@@ -16,12 +16,13 @@ from app.realtime.backlog import Backlog
 from app.realtime.broker import Broker
 from app.realtime.clock import Clock
 from app.realtime.connection import ConnectionOptions
+from app.realtime.connections import ConnectionTable
 from app.realtime.control import Control
 from app.realtime.emergency import EmergencyOptions, EmergencyWatch
 from app.realtime.envelope import Envelopes
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
-from app.realtime.manager import ConnectionTable, UserManager
+from app.realtime.manager import UserManager
 from app.realtime.memory import MemoryBroker
 from app.realtime.messages import OperatorModes
 from app.realtime.metrics import Metrics

@@ -7,8 +7,9 @@ from dependency_injector import containers, providers
 from app.realtime.auth_token import AuthToken, TokenIssuer
 from app.realtime.clock import SystemClock
 from app.realtime.connection import ClientConnection
+from app.realtime.connections import ConnectionTable
 from app.realtime.lifecycle import LifecycleRecord
-from app.realtime.manager import ConnectionTable, UserManager
+from app.realtime.manager import UserManager
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
 from app.realtime.outbound import Turn

@@ -23,7 +23,7 @@ PROFILE = ("--profile", "development")
 WIRING = """
 from dependency_injector import containers, providers
 
-from app.realtime.manager import ConnectionTable
+from app.realtime.connections import ConnectionTable
 from app.realtime.modes import ManagerMode, ModeKind
 from containers import GatewayContainer
 from providers import Fresh

@@ -29,7 +29,7 @@ ASSERTING = """
 from dependency_injector import containers, providers
 
 from app.realtime import UserContext
-from app.realtime.manager import ConnectionTable
+from app.realtime.connections import ConnectionTable
 from app.testing import gateway_container
 from containers import GatewayContainer
 from providers import Fresh, PerKey

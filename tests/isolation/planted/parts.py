@@ -11,7 +11,7 @@ from typing import Any
 from dependency_injector import containers, providers
 
 from app.realtime.connection import ClientConnection
-from app.realtime.manager import ConnectionTable
+from app.realtime.connections import ConnectionTable
 
 KEPT: dict[str, Any] = {}
 
