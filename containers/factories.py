@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from typing import Protocol
 
 import psutil
 
 from app.realtime.auth_token import AuthToken, TokenIssuer
-from app.realtime.authentication import Authenticator, KeySet, KeySource, RemoteKeySet, StaticKey
 from app.realtime.backlog import Backlog
 from app.realtime.broker import Broker
 from app.realtime.clock import Clock
@@ -23,12 +20,10 @@ from app.realtime.envelope import Envelopes
 from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleLog, LifecycleRecord
 from app.realtime.manager import UserManager
-from app.realtime.memory import MemoryBroker
 from app.realtime.messages import OperatorModes
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode, ModePolicy
 from app.realtime.publisher import Publisher
-from app.realtime.redis import RedisBroker, RedisOptions, servers
 from app.realtime.services import SessionOptions
 from config import Settings
 from containers.violations import VIOLATIONS, violation
@@ -38,16 +33,6 @@ from providers import Claims, PerKey
 # is full. Both are a part of limits.queue_bytes.
 REPLY_SHARE = 2
 YIELD_SHARE = 2
-
-# Fields of MemoryStats, and what they tell whoever looks at the metrics.
-BROKER_GAUGES = (
-    ("users", "User keys that have streams."),
-    ("subscribers", "User keys that have connections."),
-    ("streams", "Streams of all users."),
-    ("bytes", "Memory of all streams, as broker.max_bytes counts it."),
-    ("idempotency_keys", "Idempotency keys that are remembered."),
-    ("presences", "Connections in channels, as presence counts them."),
-)
 
 
 def policy(settings: Settings, clock: Clock) -> ModePolicy:
@@ -72,93 +57,11 @@ def lifecycle(settings: Settings, clock: Clock, metrics: Metrics) -> LifecycleLo
     return log
 
 
-def broker(settings: Settings, clock: Clock, metrics: Metrics) -> Broker:
-    """The engine that `broker.url` names."""
-    engine = (
-        _memory(settings, clock, metrics) if settings.broker.url.startswith("memory://") else _redis(settings, metrics)
-    )
-    metrics.observe("broker_up", "Whether publishes, reads and deliveries work.", engine.healthy)
-    return engine
-
-
-def _redis(settings: Settings, metrics: Metrics) -> RedisBroker:
-    wanted = settings.broker
-    options = RedisOptions(
-        history_size=settings.history.size,
-        history_ttl=settings.history.ttl,
-        max_streams_per_user=wanted.max_streams_per_user,
-        idempotency_ttl=wanted.idempotency_ttl,
-        idempotency_keys_per_user=wanted.idempotency_keys_per_user,
-        presence_ttl=wanted.presence_ttl,
-        prefix=wanted.prefix,
-        timeout=wanted.timeout,
-        check_interval=wanted.check_interval,
-        pending=wanted.pending,
-    )
-    engine = RedisBroker(servers(wanted.url, wanted.timeout), options)
-    counted = engine.statistics
-    metrics.count("broker_losses", "How often Redis or Valkey was lost.", lambda: counted.losses)
-    metrics.count("broker_lost_seconds", "Seconds for which it was lost.", counted.lost_seconds)
-    metrics.count("broker_messages", "Messages that it sent to this node.", lambda: counted.messages)
-    metrics.count("broker_strays", "Of these, those for no user of this node.", lambda: counted.strays)
-    metrics.observe("broker_echo_seconds", "What the last check of it took.", lambda: counted.echo_seconds)
-    metrics.observe("broker_waiting", "Commands that it has not answered yet.", engine.waiting)
-    return engine
-
-
-def _memory(settings: Settings, clock: Clock, metrics: Metrics) -> MemoryBroker:
-    memory = MemoryBroker(
-        clock=clock,
-        history_size=settings.history.size,
-        history_ttl=settings.history.ttl,
-        max_bytes=settings.broker.max_bytes,
-        max_bytes_per_user=settings.broker.max_bytes_per_user,
-        max_streams_per_user=settings.broker.max_streams_per_user,
-        idempotency_ttl=settings.broker.idempotency_ttl,
-        idempotency_keys_per_user=settings.broker.idempotency_keys_per_user,
-        idempotency_keys=settings.broker.idempotency_keys,
-    )
-    for name, text in BROKER_GAUGES:
-        metrics.observe(f"broker_{name}", text, partial(_statistic, memory, name))
-    return memory
-
-
-def _statistic(memory: MemoryBroker, name: str) -> float:
-    return float(getattr(memory.stats(), name))
-
-
 def backlog(settings: Settings, metrics: Metrics) -> Backlog:
     """What waits in degraded mode."""
     waiting = Backlog(max_bytes=settings.modes.buffer_bytes, max_bytes_per_user=settings.modes.buffer_bytes_per_user)
     metrics.observe("backlog_bytes", "Bytes that wait for the broker.", lambda: waiting.size)
     return waiting
-
-
-def authenticator(settings: Settings, clock: Clock) -> Authenticator:
-    """What verifies tokens, with the keys that are configured."""
-    auth = settings.auth
-    return Authenticator(
-        keys=_key_source(settings),
-        algorithm=auth.algorithm,
-        audience=auth.audience,
-        issuer=auth.issuer,
-        leeway=auth.leeway,
-        session_claim=auth.session_claim,
-        clock=clock,
-    )
-
-
-def _key_source(settings: Settings) -> KeySource | None:
-    auth = settings.auth
-    if auth.jwks_url is not None:
-        return RemoteKeySet(str(auth.jwks_url), auth.jwks_ttl)
-    if auth.jwks_file is not None:
-        return KeySet(json.loads(auth.jwks_file.read_text()))
-    if auth.public_key is not None:
-        return StaticKey(auth.public_key)
-    if auth.hmac_secret is not None:
-        return StaticKey(auth.hmac_secret.get_secret_value())
-    return None
 
 
 def publisher(

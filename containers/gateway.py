@@ -15,7 +15,7 @@ from app.realtime.modes import ManagerMode
 from app.realtime.outbound import Turn
 from app.realtime.services import Services
 from config import load_settings
-from containers import factories
+from containers import engine, factories, identity
 from providers import Claims, Fresh, PerKey, Shared
 
 
@@ -45,12 +45,12 @@ class GatewayContainer(containers.DeclarativeContainer):
     keys = Shared(factories.keys, policy, reason="a pure function of the policy and the context")
     lifecycle = Shared(factories.lifecycle, settings, clock, metrics, reason="events and weak references; no content")
     broker = Shared(
-        factories.broker, settings, clock, metrics, reason="keyed by user in every call; delivers to that key alone"
+        engine.broker, settings, clock, metrics, reason="keyed by user in every call; delivers to that key alone"
     )
     backlog = Shared(
         factories.backlog, settings, metrics, reason="keyed by user in every call; only the publisher reads it"
     )
-    authenticator = Shared(factories.authenticator, settings, clock, reason="verifies tokens and keeps none")
+    authenticator = Shared(identity.authenticator, settings, clock, reason="verifies tokens and keeps none")
     publisher = Shared(
         factories.publisher, settings, clock, policy, broker, backlog, metrics, reason="keyed by user in every call"
     )
