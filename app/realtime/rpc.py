@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from app.realtime.broker import BrokerFull, BrokerUnavailable, StreamLimitExceeded
 from app.realtime.codes import CommandError, ErrorCode
+from app.realtime.failures import command_error
 from app.realtime.manager import UserManager
 from app.realtime.protocol import Frame, RPCResult, error_reply, reply
+from app.realtime.publisher import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,10 @@ async def _answer(handler: RPCHandler, manager: UserManager, data: Raw, command_
         return reply(command_id, "rpc", RPCResult(Raw(msgspec.json.encode(result))))
     except (RPCError, CommandError) as error:
         return error_reply(command_id, error.code, error.message, error.temporary)
+    except (Refused, BrokerUnavailable, BrokerFull, StreamLimitExceeded) as refusal:
+        # Of what the handler publishes: the caller hears what their own publish would be told.
+        told = command_error(refusal)
+        return error_reply(command_id, told.code, told.message, told.temporary)
     except Exception as error:  # noqa: BLE001 - an application's handler may raise anything
         # The text of an unknown exception may carry payload; its type does not.
         logger.error("an RPC handler raised %s", type(error).__name__)

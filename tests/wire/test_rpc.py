@@ -13,6 +13,7 @@ from app.realtime.rpc import RPCError, RPCHandler
 from containers import GatewayContainer
 from tests.clock import ManualClock
 from tests.gateway import build_container, eventually, serving
+from tests.http.modes import set_mode
 from tests.wire.faulty import make_faulty
 from tests.wire.pings import first_ping
 
@@ -98,6 +99,29 @@ async def test_an_exception_is_error_100_and_leaves_no_payload_in_the_log(caplog
             await client.nothing()
     assert "LookupError" in caplog.text
     assert "a-secret-of-alice" not in caplog.text
+
+
+@pytest.mark.parametrize(("mode", "code"), [("emergency", 1503), ("degraded", 111)])
+async def test_a_handler_that_may_not_publish_answers_as_a_publish_of_the_client(
+    mode: str, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    called, release = asyncio.Event(), asyncio.Event()
+
+    async def emit(manager: UserManager, data: Any) -> None:
+        called.set()
+        await release.wait()
+        await manager.emit("greeting", data)
+
+    container = container_with({"modes": {"buffer_bytes": 600, "buffer_bytes_per_user": 600}}, emit=emit)
+    async with serving(container) as gateway, gateway.api() as api, gateway.connected("alice") as alice:
+        await alice.send({"id": 100, "rpc": {"method": "emit", "data": "x" * 1000}})
+        await called.wait()
+        await set_mode(api, mode, "alice")
+        release.set()
+        error = (await alice.message(lambda message: message.get("id") == 100))["error"]
+        assert (error["code"], error["temporary"]) == (code, True)
+        assert error == await alice.error("publish", {"channel": "news", "data": "x" * 1000})
+    assert "an RPC handler raised" not in caplog.text
 
 
 async def test_calls_run_at_once_up_to_a_limit_and_one_more_is_a_temporary_error() -> None:
