@@ -23,6 +23,8 @@ class Verdict(Enum):
     """Every call is checked: ``Fresh`` refuses an object that it has given before."""
     PROBED = "fresh, probed"
     """Code makes it, which nothing can be proved of; what it gave to two keys had nothing in common that can change."""
+    NOT_CALLED = "not called"
+    """Code makes it, whenever somebody calls the provider that was handed on. The proof did not call it."""
     IMMUTABLE = "immutable"
     """Nobody can change it."""
     SHARED = "shared"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import Enum
 from functools import cache, partial
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
+from types import BuiltinFunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 from dependency_injector import providers
@@ -22,7 +22,7 @@ from providers.shared import Shared
 from .finding import Finding, Verdict
 from .graph import DELEGATES, Role, Wiring, effective, known
 from .names import describe_value, provider_name, provides_name, reason
-from .state import module_state
+from .state import named_state
 from .values import mutable_part
 
 Path = tuple[str, ...]
@@ -60,7 +60,7 @@ MAKES_WIRING = Opinion(Verdict.UNKNOWN, "makes providers that nobody judges; inj
 LOCAL = Opinion(Verdict.LEAK, f"one object for all keys of a thread or context; {REMEDY}")
 ABSTRACT = Opinion(Verdict.UNKNOWN, "abstract, and nothing overrides it; override it")
 NAMESPACE = Opinion(Verdict.LEAK, "leads to every provider of a container; inject the providers that are needed")
-CODE = Opinion(Verdict.PROBED, "code makes it", ask=True)
+CODE = Opinion(Verdict.NOT_CALLED, "code makes it; not called by the proof", ask=True)
 WIRING = Opinion(Verdict.WIRING, "gives what it leads to")
 ASKS_FOR_ONE = Opinion(
     Verdict.PER_KEY, "gives the one instance of the key; for which key it is asked is up to the code"
@@ -89,10 +89,13 @@ OPINIONS = MappingProxyType(
         providers.DependenciesContainer: NAMESPACE,
     }
     | dict.fromkeys(DELEGATES, WIRING)
-    | dict.fromkeys(GETTERS, Opinion(Verdict.PROBED, "code of the object decides what it gives", ask=True))
+    | dict.fromkeys(
+        GETTERS,
+        Opinion(Verdict.NOT_CALLED, "code of the object decides what it gives; not called by the proof", ask=True),
+    )
 )
 # Of these, what the provider uses goes into what an instance receives.
-PASSES_ON = frozenset({Verdict.PER_KEY, Verdict.FRESH, Verdict.CHECKED, Verdict.PROBED, Verdict.WIRING})
+PASSES_ON = frozenset({Verdict.PER_KEY, Verdict.FRESH, Verdict.CHECKED, Verdict.NOT_CALLED, Verdict.WIRING})
 
 
 class Judge:
@@ -140,6 +143,11 @@ class Judge:
         index = self._indexes[id(provider)]
         self.findings[index] = replace(self.findings[index], verdict=opinion.verdict, reason=opinion.reason)
         self.opinions[id(provider)] = self.opinions[id(effective(provider))] = opinion
+
+    def confirm(self, provider: Provider[Any]) -> None:
+        """Take that the probe has called a provider and found nothing."""
+        if self.opinions[id(provider)].verdict is Verdict.NOT_CALLED:
+            self.answer(provider, Opinion(Verdict.PROBED, "two calls gave nothing in common that can change"))
 
     def _follow(self, provider: Provider[Any], path: Path, *, called: bool) -> None:
         for link in self._wiring.of(provider):
@@ -198,7 +206,7 @@ class Judge:
             made = maker_opinion(provider.provides, self._reader)
             if kind is providers.TypedConfigurationOption and made.verdict is Verdict.FRESH:
                 return CODE  # what it is made of is not judged
-            checked = kind is Fresh and made.verdict in (Verdict.PROBED, Verdict.WIRING)
+            checked = kind is Fresh and made.verdict in (Verdict.NOT_CALLED, Verdict.WIRING)
             return Opinion(Verdict.CHECKED, "Fresh refuses an object that it has given before") if checked else made
         if kind in ONE_OBJECT:
             return one_object_opinion(provider.provides)
@@ -207,6 +215,14 @@ class Judge:
         if kind in (providers.Dependency, providers.ExternalDependency) and provider.default is None:
             return Opinion(Verdict.UNKNOWN, "nothing provides this dependency; override it")
         return OPINIONS[kind]
+
+
+def gives_one(provider: Provider[Any]) -> bool:
+    """Tell whether a provider gives the same object at every call, as the wiring says."""
+    over: Any = effective(provider)
+    if known(over) is providers.ProvidedInstance:
+        return is_provider(over.provides) and gives_one(over.provides)
+    return known(over) is Shared or known(over) in ONE_OBJECT
 
 
 def one_object_opinion(provides: object) -> Opinion:
@@ -264,15 +280,6 @@ def factory_opinion(factory: Any, reader: Reader) -> Opinion:
     if constructs(called):
         return Opinion(Verdict.FRESH, "a new object at every call")
     return CODE
-
-
-def named_state(called: Any, reader: Reader) -> str | None:
-    """Name what the code of a factory uses of its module and can change, or None."""
-    candidates = [called.__func__ if isinstance(called, MethodType) else called]
-    if isinstance(called, type):
-        candidates = [getattr(called, name, None) for name in ("__new__", "__init__", "__post_init__")]
-    functions = (function for function in candidates if isinstance(function, FunctionType))
-    return next((name for function in functions if (name := module_state(function, reader)) is not None), None)
 
 
 def constructs(called: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import ChainMap
 from collections.abc import Awaitable, Generator, Iterable, Sequence, Set
+from functools import partial
 from traceback import walk_tb
 from typing import Any
 from weakref import ref
@@ -29,6 +30,7 @@ Pending = Awaitable[Any]
 
 Reach = dict[int, Reached]
 
+PROBED = partial(Opinion, Verdict.PROBED)
 STAYS = "the instance stays when its last holder lets go; find who keeps it, and hold it weakly"
 SYNTHETIC = "give probe arguments of two users that do not exist"
 
@@ -56,10 +58,13 @@ def mutable(found: Reach) -> set[int]:
     return {key for key, one in found.items() if one.mutable}
 
 
-def asked(provider: Provider[Any], reader: Reader, probing: Reader) -> Generator[Pending, Any, Opinion]:
-    """Judge a provider by two calls of it.
+def asked(
+    provider: Provider[Any], reader: Reader, probing: Reader, *, gives_one: bool
+) -> Generator[Pending, Any, Opinion]:
+    """Judge a provider by two calls of it, which tell for all only where the provider always gives what it gave once.
 
     :param reader: reads one object that both calls gave; skips the objects that ``Shared`` providers give.
+    :param gives_one: the wiring says that the provider gives one object.
     :param probing: reads two objects; skips the providers that are judged as well, as both may hold the same.
     """
     results: list[Any] = []
@@ -72,15 +77,17 @@ def asked(provider: Provider[Any], reader: Reader, probing: Reader) -> Generator
     first, second = results
     if first is second:
         if id(first) in reader.skipped:
-            return Opinion(Verdict.SHARED, "gives the object of a Shared")
+            what = "the object of a Shared"
+            return Opinion(Verdict.SHARED, f"gives {what}") if gives_one else PROBED(f"two calls gave {what}")
         if mutable_part(first, reader) is None:
-            return Opinion(Verdict.IMMUTABLE, "nobody can change it")
+            what = "nobody can change it"
+            return Opinion(Verdict.IMMUTABLE, what) if gives_one else PROBED(f"two calls gave the same, and {what}")
         return Opinion(Verdict.LEAK, f"one object for all keys; {REMEDY}")
     found, other = reach([first], probing), reach([second], probing)
     both = nearest(found, mutable(found) & other.keys())
     if both:
         return Opinion(Verdict.LEAK, f"one object for all keys ({place(both[0].object, both[0].path)}); {REMEDY}")
-    return Opinion(Verdict.PROBED, "two calls gave nothing in common that can change")
+    return PROBED("two calls gave nothing in common that can change")
 
 
 def failure(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from providers.shared import Shared
 
 from .finding import Finding, Part, Proof, Use, Verdict
 from .graph import Role, Wiring, effective, known
-from .judge import Judge, Opinion
+from .judge import Judge, Opinion, gives_one
 from .names import provider_name, provides_name, reason
 from .probe import SYNTHETIC, Arguments, Pending, Probe, Subject, asked, failure
 
@@ -83,12 +83,17 @@ class Proving:
         for root in self._roots:
             judge.judge(root, self._wiring.titles[id(root)])
         for provider in judge.questions:
-            judge.answer(provider, (yield from asked(provider, reader, probing)))
-        self._findings += judge.findings
-        self._opinions = judge.opinions
+            answer = yield from asked(provider, reader, probing, gives_one=gives_one(provider))
+            judge.answer(provider, answer)
+        before, self._findings = self._findings, []
         subjects = self._subjects()
-        if not any(finding.failed for finding in self._findings):
+        if not any(finding.failed for finding in (*before, *judge.findings, *self._findings)):
             self._findings += yield from Probe(subjects, probing).run()
+            if not self._findings:
+                for subject in subjects:
+                    judge.confirm(subject.provider)
+        self._findings = [*before, *judge.findings, *self._findings]
+        self._opinions = judge.opinions
 
     def _is_asynchronous(self, provider: Provider[Any]) -> bool:
         """Tell whether a provider is known to give what has to be awaited, before it is called in vain."""

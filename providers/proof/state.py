@@ -7,7 +7,7 @@ import os
 import sysconfig
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
@@ -39,6 +39,15 @@ def is_of_class(reached: Reached) -> bool:
     if isinstance(owner, classmethod):
         return name != "__init_subclass__"
     return name == "__new__" or (isinstance(owner, type) and issubclass(owner, type))
+
+
+def named_state(called: Any, reader: Reader) -> str | None:
+    """Name what the code of a factory uses of its module and can change, or None."""
+    candidates = [called.__func__ if isinstance(called, MethodType) else called]
+    if isinstance(called, type):
+        candidates = [getattr(called, name, None) for name in ("__new__", "__init__", "__post_init__")]
+    functions = (function for function in candidates if isinstance(function, FunctionType))
+    return next((name for function in functions if (name := module_state(function, reader)) is not None), None)
 
 
 def module_state(function: FunctionType, reader: Reader, *, of_class: bool = False) -> str | None:

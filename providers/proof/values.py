@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import cached_property
 
 from dependency_injector.providers import Provider
@@ -28,7 +30,7 @@ def mutable_part(value: object, reader: Reader) -> str | None:
     """
     if id(value) in reader.skipped:
         return None
-    for reached in walk(value, reader):
+    for reached in everything(value, reader):
         wiring = issubclass(type(reached.object), (Provider, *STOP_WIRING))
         if wiring or (reached.mutable and not is_private_part(reached)) or reached.weak:
             return place(reached.object, reached.path)
@@ -37,6 +39,18 @@ def mutable_part(value: object, reader: Reader) -> str | None:
         if (name := kept_by(reached, reader)) is not None:
             return name
     return None
+
+
+def everything(value: object, reader: Reader) -> Iterator[Reached]:
+    """Give what a value reaches, and what the context variables in it hold now."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        for reached in walk(waiting.pop(), reader):
+            yield reached
+            variable = reached.object
+            if type(variable) is ContextVar and id(variable) not in seen:
+                seen.add(id(variable))
+                waiting.append(variable.get(None))
 
 
 def computed_later(value: object) -> str | None:

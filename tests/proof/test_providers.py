@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -48,6 +49,14 @@ async def make_box_later() -> Box:
 
 def constant() -> tuple[int, int]:
     return (1, 2)
+
+
+def itself(value: Any) -> Any:
+    return value
+
+
+def gives(provider: Provider[Any]) -> Provider[Any]:
+    return providers.Callable(itself, provider)
 
 
 class Source:
@@ -102,11 +111,11 @@ GOOD: dict[str, tuple[Callable[[], Any], str]] = {
     "Factory of what cannot change": (lambda: providers.Factory(int, "7"), "immutable"),
     "subclass of Factory that restricts the type": (lambda: BoxFactory(Box), "fresh"),
     "Callable of a function": (lambda: providers.Callable(make_box), "fresh, probed"),
-    "Callable of a constant": (lambda: providers.Callable(constant), "immutable"),
+    "Callable of a constant": (lambda: providers.Callable(constant), "fresh, probed"),
     "delegate of Fresh": (lambda: Fresh(Box).provider, "fresh"),
-    "delegate of a function": (lambda: providers.Callable(make_box).provider, "fresh, probed"),
+    "delegate of a function": (lambda: providers.Callable(make_box).provider, "not called"),
     "DelegatedFactory": (lambda: providers.DelegatedFactory(Box), "fresh"),
-    "DelegatedCallable": (lambda: providers.DelegatedCallable(make_box), "fresh, probed"),
+    "DelegatedCallable": (lambda: providers.DelegatedCallable(make_box), "not called"),
     "FactoryDelegate": (lambda: providers.FactoryDelegate(providers.Factory(Box)), "fresh"),
     "Aggregate": (lambda: providers.Aggregate(a=Fresh(Box)), "wiring"),
     "FactoryAggregate": (lambda: providers.FactoryAggregate(a=providers.Factory(Box)), "wiring"),
@@ -123,13 +132,19 @@ GOOD: dict[str, tuple[Callable[[], Any], str]] = {
     "option of a configuration": (lambda: option("text"), "immutable"),
     "option as a number": (lambda: option("7").as_int(), "immutable"),  # type: ignore[attr-defined]
     "option as a list of its own": (lambda: option(["a"]).as_(list), "fresh, probed"),  # type: ignore[attr-defined]
-    "attribute of a Shared object": (lambda: source().provided.limit, "immutable"),
+    "attribute of a Shared object": (lambda: source().provided.limit, "fresh, probed"),
     "provided instance of a Shared": (lambda: source().provided, "shared"),
-    "item in a Shared object": (lambda: source().provided.items["name"], "immutable"),
+    "provided instance of a Singleton": (lambda: providers.Singleton(Point, 1).provided, "immutable"),
+    "provided instance of a Callable": (lambda: providers.Callable(constant).provided, "fresh, probed"),
+    "Callable that gives a Shared object": (lambda: gives(source()), "fresh, probed"),
+    "item in a Shared object": (lambda: source().provided.items["name"], "fresh, probed"),
     "method call that makes an object": (source().provided.make.call, "fresh, probed"),
     "method of a Shared object": (lambda: source().provided.make, "fresh, probed"),
     "attribute of a fresh object": (lambda: Fresh(Source).provided.box, "fresh, probed"),
-    "attribute of a Singleton that cannot change": (lambda: providers.Singleton(Source).provided.limit, "immutable"),
+    "attribute of a Singleton that cannot change": (
+        lambda: providers.Singleton(Source).provided.limit,
+        "fresh, probed",
+    ),
     "Dependency with a default": (lambda: providers.Dependency(Box, default=Fresh(Box)), "fresh"),
     "Dependency that is provided": (lambda: overridden(providers.Dependency(Box), Fresh(Box)), "fresh"),
     "AbstractFactory that is overridden": (
@@ -264,6 +279,57 @@ def test_what_users_would_share_is_caught_and_named(name: str) -> None:
     part, text = BAD[name]
     failures = failures_of(container_of(part()))
     assert any(failure.endswith(f"← {text}") for failure in failures), failures
+
+
+class Table:
+    """Has nothing to give at first."""
+
+    def __init__(self) -> None:
+        self.current: Box | None = None
+
+    def get(self) -> Box | None:
+        return self.current
+
+
+def test_that_two_calls_gave_what_cannot_change_is_no_proof_of_the_next_one() -> None:
+    def current(table: Table) -> Box | None:
+        return table.current
+
+    table = Shared(Table, reason="test")
+    for part in (providers.Callable(current, table), table.provided.get.call()):
+        (found,) = [one for one in proof_of(container_of(part)).findings if one.path == ("manager", "part")]
+        assert found.verdict.value == "fresh, probed"
+        assert found.reason == "two calls gave the same, and nobody can change it"
+
+
+def test_what_is_handed_on_and_nobody_called_is_said_to_be_not_called() -> None:
+    def make() -> Box:
+        raise AssertionError("it was called")
+
+    for part in (providers.Callable(make).provider, providers.Factory(make).provider):
+        (found,) = [one for one in proof_of(container_of(part)).findings if one.path == ("manager", "part")]
+        assert str(found) == f"manager → part ← {found.provider}: code makes it; not called by the proof"
+
+
+def test_what_the_probe_called_itself_is_probed() -> None:
+    container = container_of(box=providers.Factory(make_box))
+    proof = prove(container, {**PROBES, "box": ((), ())})
+    assert [(one.path, one.verdict.value) for one in proof.findings][-1] == (("box",), "fresh, probed")
+
+
+def test_a_context_variable_counts_as_what_it_holds() -> None:
+    variable: ContextVar[Any] = ContextVar("variable", default=None)
+    assert failures_of(container_of(variable)) == []
+
+    def held(value: Any) -> list[str]:
+        variable.set(value)
+        return failures_of(container_of((variable,)))
+
+    values: tuple[Any, ...] = ([], ([],), {"a": 1})
+    for value in values:
+        assert any("can change" in failure for failure in copy_context().run(held, value))
+    assert copy_context().run(held, (variable, "text")) == []
+    assert "list at" in failures_of(container_of(ContextVar("one", default=[])))[0]  # noqa: B039 - that is the leak
 
 
 def test_every_provider_of_the_library_is_known() -> None:
