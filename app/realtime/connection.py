@@ -227,18 +227,21 @@ class ClientConnection:
             # Whoever goes on could get what is another's. SDKs come back, with a delay that grows.
             raise Disconnect(DisconnectCode.INTERNAL_SERVER_ERROR) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            answer = command_error(error)
-            broken = answer.code == ErrorCode.INTERNAL.code
-            self._fail(command.id, answer)
+            broken = self._fail(command.id, error)
         finally:
             if self._session is not None:  # or whoever has no token could make an emergency for all
                 self._metrics.tried += 1
                 self._metrics.broken += broken
 
-    def _fail(self, command_id: int, answer: CommandError) -> None:
+    def _fail(self, command_id: int, error: Exception) -> bool:
+        """Answer; whether the fault is here. Whoever caught the error must keep no answer: it may be the error itself,
+        which keeps the frame it was caught in, and so the manager.
+        """
+        answer = command_error(error)
         self._metrics.errors.labels(str(answer.code)).inc()
         if command_id and self._state is not ConnectionState.CLOSED:
             self._push_reply(command_id, answer)
+        return answer.code == ErrorCode.INTERNAL.code
 
     def _push_reply(self, command_id: int, error: CommandError) -> None:
         if not self.outbound.put(error_reply(command_id, error.code, error.message, error.temporary)):
