@@ -19,8 +19,9 @@ from app.realtime.broker import (
 )
 from app.realtime.clock import Clock
 from app.realtime.metrics import Metrics
-from app.realtime.protocol import Frame, frame, publication_push
-from app.realtime.subscription import Delivery, Subscription, publication_text
+from app.realtime.protocol import Frame, frame
+from app.realtime.pushes import publication_push, publication_text
+from app.realtime.subscription import Delivery, Subscription
 
 
 class Receiver(Protocol):

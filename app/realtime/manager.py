@@ -14,8 +14,9 @@ from app.realtime.identity import UserContext
 from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
-from app.realtime.protocol import frame, message_push, publication_push
+from app.realtime.protocol import frame
 from app.realtime.publisher import Publisher, channel_of
+from app.realtime.pushes import message_push, publication_push
 from app.realtime.subscription import Subscription
 
 logger = logging.getLogger(__name__)

@@ -6,14 +6,14 @@ A text frame holds one or more JSON objects joined by a line break; zero values 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Raw
 
-from app.realtime.codes import Disconnect, DisconnectCode, UnsubscribeCode
+from app.realtime.codes import Disconnect, DisconnectCode
 from app.realtime.surrogates import HALF_A_PAIR, without_halves
 
 VERSION = f"bulkhead-gateway {version('bulkhead-gateway')}"
@@ -225,15 +225,6 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
-class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who published, joined or is present."""
-
-    user: str
-    client: str
-    conn_info: Raw | None = None
-    chan_info: Raw | None = None
-
-
 PING = Frame("{}", 2)
 _commands = msgspec.json.Decoder(Command)
 _encoder = msgspec.json.Encoder()
@@ -275,44 +266,13 @@ def frame(text: str) -> Frame:
 
 def reply(command_id: int, method: str, result: Result) -> Frame:
     """A reply with a result."""
-    return _frame({"id": command_id, method: result})
+    return encoded({"id": command_id, method: result})
 
 
 def error_reply(command_id: int, code: int, message: str, temporary: bool) -> Frame:
     """A reply with an error."""
     body = {"code": code, "message": message, "temporary": True} if temporary else {"code": code, "message": message}
-    return _frame({"id": command_id, "error": body})
-
-
-def publication_head(channel: str) -> Frame:
-    """How every push of a publication in a channel begins."""
-    return frame(f'{{"push":{{"channel":{encode(channel)},"pub":')
-
-
-def publication_push(head: Frame, text: str, size: int) -> Frame:
-    """A push of a publication that is encoded already, in so many bytes of UTF-8."""
-    return Frame(f"{head.text}{text}}}}}", head.size + size + 2)
-
-
-def presence_push(channel: str, kind: str, info: str) -> str:
-    """A `join` or `leave` push, as text."""
-    return f'{{"push":{{"channel":{encode(channel)},"{kind}":{{"info":{info}}}}}}}'
-
-
-def unsubscribe_push(channel: str, code: UnsubscribeCode) -> Frame:
-    """The server ends a subscription."""
-    return _frame({"push": {"channel": channel, "unsubscribe": {"code": code.code, "reason": code.reason}}})
-
-
-def subscribe_push(channel: str, epoch: str, offset: int) -> Frame:
-    """A server-side subscription is at this position now."""
-    position = {"recoverable": True, "positioned": True, "epoch": epoch, "offset": offset}
-    return _frame({"push": {"channel": channel, "subscribe": position}})
-
-
-def message_push(data: Mapping[str, Any]) -> Frame:
-    """A message to the connection itself, outside any channel."""
-    return _frame({"push": {"message": {"data": data}}})
+    return encoded({"id": command_id, "error": body})
 
 
 def encode(value: object) -> str:
@@ -330,6 +290,7 @@ def one_line(data: bytes) -> str:
     return text.replace("\n", " ").replace("\r", " ") if "\n" in text or "\r" in text else text
 
 
-def _frame(value: object) -> Frame:
+def encoded(value: object) -> Frame:
+    """A frame of a value."""
     data = _encoder.encode(value)
     return Frame(data.decode(), len(data))

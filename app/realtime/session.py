@@ -18,13 +18,12 @@ from app.realtime.protocol import (
     Frame,
     SubscribeRequest,
     SubscribeResult,
-    presence_push,
-    subscribe_push,
-    unsubscribe_push,
 )
+from app.realtime.pushes import client_info, presence_push, subscribe_push, unsubscribe_push, with_chan_info
+from app.realtime.recovery import recovered, subscribe_result
 from app.realtime.rpc import Calls
 from app.realtime.services import Services
-from app.realtime.subscription import Subscription, client_info, recovered, subscribe_result, with_chan_info
+from app.realtime.subscription import Subscription
 
 REFRESH_GRACE = 25.0  # seconds after expiry within which a refresh still counts (protocol, Connect and tokens)
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
-from msgspec import Raw
-
-from app.realtime.broker import History, Position, Publication
+from app.realtime.broker import Position, Publication
 from app.realtime.clock import Timer
-from app.realtime.protocol import Frame, SubscribeRequest, SubscribeResult, encode, publication_head
+from app.realtime.protocol import Frame
+from app.realtime.pushes import publication_head
 
 Delivery = tuple[Publication, Frame]
 
@@ -291,56 +290,3 @@ class Subscription:
         elif self._untold:
             self._untold = False
             self._outlet.moved(self)
-
-
-def recovered(request: SubscribeRequest, history: History) -> bool:
-    """Whether `history`, read since the request's position, is all that the client missed (protocol, Recovery)."""
-    if request.epoch and request.epoch != history.position.epoch:
-        return False
-    if not history.publications:
-        return history.position.offset == request.offset
-    first, last = history.publications[0].offset, history.publications[-1].offset
-    whole = last - first + 1 == len(history.publications)
-    return whole and first == request.offset + 1 and last == history.position.offset
-
-
-def subscribe_result(
-    request: SubscribeRequest, history: History | None, position: Position | None, ttl: int
-) -> SubscribeResult:
-    """The answer to a subscribe.
-
-    Args:
-        history: what the client missed, when it could be recovered.
-        position: the stream's top; None: the broker cannot be asked.
-        ttl: seconds until the subscription expires; 0: never.
-    """
-    if position is None:
-        return SubscribeResult(expires=ttl > 0, ttl=ttl, was_recovering=request.recover)
-    return SubscribeResult(
-        expires=ttl > 0,
-        ttl=ttl,
-        recoverable=True,
-        positioned=True,
-        epoch=position.epoch,
-        offset=position.offset if history is None else request.offset,
-        recovered=history is not None,
-        was_recovering=request.recover,
-        publications=() if history is None else tuple(Raw(p.text.encode()) for p in history.publications),
-    )
-
-
-def client_info(user: str, client: str, info: str) -> str:
-    """A ClientInfo as JSON; `info` is its conn_info as JSON, or empty."""
-    tail = f',"conn_info":{info}' if info else ""
-    return f'{{"user":{encode(user)},"client":{encode(client)}{tail}}}'
-
-
-def with_chan_info(info: str, chan_info: str) -> str:
-    """A ClientInfo with its chan_info as JSON, or as it is if that is empty."""
-    return f'{info[:-1]},"chan_info":{chan_info}}}' if chan_info else info
-
-
-def publication_text(data: str, info: str, offset: int) -> str:
-    """A publication as JSON; zero values are left out."""
-    tail = f',"info":{info}' if info else ""
-    return f'{{"data":{data}{tail},"offset":{offset}}}' if offset else f'{{"data":{data}{tail}}}'

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from app.realtime.broker import History, Position
 from app.realtime.manager import ForeignPublication
-from app.realtime.protocol import subscribe_push
+from app.realtime.pushes import subscribe_push
 from tests.engine.fixtures import Engines
 from tests.isolation.actions import Action, an_action
 from tests.isolation.model import CHECKED_AFTER, STEP, World, world

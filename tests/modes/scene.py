@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from app.realtime.broker import BrokerError
-from app.realtime.protocol import message_push
+from app.realtime.pushes import message_push
 from tests.gateway import Client, RunningGateway, build_container, serving, token
 from tests.http.modes import metric, publish, set_mode
 from tests.modes.table import Event

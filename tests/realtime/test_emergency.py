@@ -17,7 +17,7 @@ from app.realtime.control import BATCH
 from app.realtime.emergency import Alarm, EmergencyOptions, Reading
 from app.realtime.identity import UserContext
 from app.realtime.modes import ModeKind
-from app.realtime.protocol import message_push
+from app.realtime.pushes import message_push
 from containers import GatewayContainer
 from tests.clock import ManualClock
 from tests.gateway import QUIET, build_container, serving, token

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from app.realtime.broker import History, Position, Publication
 from app.realtime.protocol import Frame, SubscribeRequest, frame
-from app.realtime.subscription import Subscription, client_info, publication_text, recovered, subscribe_result
+from app.realtime.pushes import client_info, publication_text
+from app.realtime.recovery import recovered, subscribe_result
+from app.realtime.subscription import Subscription
 from tests.clock import ManualClock
 
 EPOCH = "e"
