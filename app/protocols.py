@@ -133,8 +133,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._relax()
         super().handle_websocket_upgrade()
         websocket = self.transport.get_protocol()
-        assert isinstance(websocket, WebSocketsSansIOProtocol)
-        if not websocket.handshake_initiated:  # What it answered is where uvicorn does not look.
+        if isinstance(websocket, WebSocketProtocol) and not websocket.handshake_initiated:
+            # What it answered is where uvicorn does not look.
             self.transport.write(b"".join(websocket.conn.data_to_send()))
             self.transport.close()
         # The two refer to each other, and nobody will tell this one of the end of the connection.
