@@ -17,7 +17,7 @@ from starlette.datastructures import State
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.realtime.manager import UserManager
-from config.settings import IsolationSettings
+from config.sections import IsolationSettings
 from containers import GatewayContainer
 from providers.audit import Audit
 from providers.reach import reachable

@@ -11,7 +11,7 @@ from traceback import format_tb
 
 import structlog
 
-from config.settings import LogSettings
+from config.sections import LogSettings
 
 # uvicorn and the clients of HTTP log URLs at INFO, whole requests at DEBUG. Tokens may be in both, so of these no more
 # than warnings are written, at any level.

@@ -15,7 +15,7 @@ from websockets.frames import CloseCode, Frame
 
 from app.descriptors import DescriptorWatch
 from app.problems import MEDIA_TYPE, Problem
-from config.settings import LimitSettings
+from config.sections import LimitSettings
 
 HEAD_BYTES = 65536
 PIPELINED = 8

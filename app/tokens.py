@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from config.settings import AuthSettings
+from config.sections import AuthSettings
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 

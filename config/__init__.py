@@ -2,7 +2,8 @@
 
 from config.checks import find_problems
 from config.problems import ArgumentError, ConfigurationError, Problem
-from config.settings import ModeName, ModeRule, Settings
+from config.sections import ModeName, ModeRule
+from config.settings import Settings
 from config.sources import load_settings
 
 __all__ = (

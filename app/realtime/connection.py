@@ -53,7 +53,7 @@ class ConnectionState(Enum):
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True):
-    """What connections may do; see `config.settings` for each."""
+    """What connections may do; see `config.sections` for each."""
 
     queue_bytes: int
     message_bytes: int

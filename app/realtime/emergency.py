@@ -24,7 +24,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class EmergencyOptions(msgspec.Struct, frozen=True):
-    """The rules; see `config.settings` for each."""
+    """The rules; see `config.sections` for each."""
 
     memory_bytes: int
     queue_bytes: int

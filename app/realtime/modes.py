@@ -46,7 +46,7 @@ class ManagerMode(msgspec.Struct, frozen=True, eq=False, weakref=True):
 
 
 class Rule(Protocol):
-    """A rule on claims; `config.settings.ModeRule` is one."""
+    """A rule on claims; `config.sections.ModeRule` is one."""
 
     @property
     def claim(self) -> str:

@@ -17,7 +17,7 @@ from app.realtime.rpc import RPCHandler
 
 
 class SessionOptions(msgspec.Struct, frozen=True):
-    """What sessions may do; see `config.settings` for each."""
+    """What sessions may do; see `config.sections` for each."""
 
     channels: int
     streams: int

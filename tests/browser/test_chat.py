@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from app.tokens import issue_token
-from config.settings import AuthSettings
+from config.sections import AuthSettings
 from tests.browser.conftest import HMAC_SECRET, Server
 from tests.line import Line
 

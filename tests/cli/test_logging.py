@@ -15,7 +15,7 @@ import pytest
 from app import create_app
 from app.logging import QUIET, configure_logging
 from app.testing import gateway_container, serve
-from config.settings import LogSettings
+from config.sections import LogSettings
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 

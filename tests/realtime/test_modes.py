@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.realtime.identity import IdentityError, UserContext
 from app.realtime.modes import ADDRESSES, ManagerMode, ModeKind, ModeLimitExceeded, ModePolicy, SessionRequired
-from config.settings import ModeRule
+from config.sections import ModeRule
 from tests.clock import ManualClock
 
 ALICE = UserContext(user_id="alice", session_id="phone", claims={"tier": "hipaa", "groups": ["a", "b"], "number": 1})

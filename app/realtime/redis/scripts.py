@@ -15,7 +15,7 @@ FOR_DEADLINE = None
 
 
 class RedisOptions(msgspec.Struct, frozen=True):
-    """Bounds and times of a `RedisBroker`; see `config.settings` for each. Seconds, where nothing else is said."""
+    """Bounds and times of a `RedisBroker`; see `config.sections` for each. Seconds, where nothing else is said."""
 
     history_size: int
     history_ttl: float
