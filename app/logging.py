@@ -70,7 +70,9 @@ def _renderers(settings: LogSettings) -> list[structlog.types.Processor]:
     if settings.format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     return [
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        structlog.processors.format_exc_info,
+        _on_one_line,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
     ]
 
 
@@ -90,6 +92,22 @@ def _without_texts(_: object, __: str, event: structlog.types.EventDict) -> stru
     event["event"] = line.partition("(")[0] if line.startswith("Exception in callback") else line
     event["exception"] = "\n".join(reversed([_outline(each) for each in islice(_causes(error), MOST_CAUSES)]))
     return event
+
+
+def _on_one_line(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Show what a terminal would obey, and what would look like a line of its own; JSON does that by itself."""
+    for name, value in event.items():
+        if name == "exception":  # has many, but none of them begins where those of the log do
+            event[name] = "\n".join(f"    {_visible(line)}" for line in value.split("\n"))
+        elif isinstance(value, str):
+            event[name] = _visible(value)
+    return event
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -101,6 +101,27 @@ def test_a_circle_of_exceptions_is_shown_once_around(capfd: pytest.CaptureFixtur
     assert json.loads(line)["exception"].splitlines()[-2:] == ["TypeError", "ValueError"]
 
 
+FORGED = "x\n2026-11-23 [error] forged \x1b[31m\r\x9b2J\u2028\u202e\x7f\ud800"
+
+
+def test_no_text_makes_a_line_of_its_own_or_moves_the_cursor(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="console"))
+    logger = logging.getLogger("app.test")
+    logger.warning("refused: %s", FORGED, extra={"key": FORGED, "keys": [FORGED]})
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        logger.exception("failed")
+    logger.warning("naïve – 日本", extra={"user": "zoë"})
+    err = capfd.readouterr().err
+    assert "naïve – 日本" in err
+    assert "zoë" in err
+    assert err.replace("\n", "").isprintable()
+    assert "\\x1b[31m" in err
+    assert [line.split()[-1] for line in err.splitlines() if not line.startswith("    ")] == ["failed", "user=zoë"]
+
+
 def test_console_lines_are_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(LogSettings(format="console"))
     logging.getLogger("app.test").warning("slow", extra={"code": 3008})
