@@ -6,9 +6,11 @@ import asyncio
 import logging
 import re
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from itertools import chain, repeat, zip_longest
 
 from fastapi import FastAPI
 from fastapi.datastructures import DefaultPlaceholder
@@ -70,7 +72,8 @@ class Auditor:
     """Audits the managers of an application: one audit at a time, in slices of 2 ms.
 
     What the container shares and what belongs to the ASGI application is no finding. Whatever is found is counted as a
-    violation (`net="audit"`) and logged, once and not again in each pass.
+    violation (`net="audit"`) and logged: not again in each pass, but again when more users reach it, or when it comes
+    back after it was gone.
 
     Used in the event loop of the gateway alone.
 
@@ -87,7 +90,7 @@ class Auditor:
         self._since = 0.0
         self._asked = False
         self._requests = 0
-        self._known: dict[object, None] = {}
+        self._known: dict[object, list[int]] = {}
         self._last: Audited | None = None
 
     def count_in(self, app: Starlette) -> None:
@@ -186,14 +189,21 @@ class Auditor:
     def _note(self, audited: Audited, *, of_all: bool = True) -> None:
         """Tell operators."""
         metrics = self._container.metrics()
-        for finding in audited.report.shared:
-            identity = identity_of(finding)
-            if identity not in self._known:
-                metrics.violations.labels("audit").inc()
-                logger.error("users share an object", extra=fields_of(finding))
-            else:
-                del self._known[identity]  # what is found again is remembered longest
-            self._known[identity] = None
+        found: defaultdict[object, list[Finding]] = defaultdict(list)
+        for finding in sorted(audited.report.shared, key=lambda finding: -finding.owners):
+            found[identity_of(finding)].append(finding)
+        if of_all and not audited.report.truncated:  # what is not there any more is new when it comes again
+            self._known = {identity: owners for identity, owners in self._known.items() if identity in found}
+        for identity, findings in found.items():
+            known = self._known.pop(identity, [])  # and to the end: what is found again is remembered longest
+            owners = [finding.owners for finding in findings]
+            for finding, before in zip(findings, chain(known, repeat(0)), strict=False):
+                if finding.owners > before:
+                    metrics.violations.labels("audit").inc()
+                    logger.error("users share an object", extra=fields_of(finding))
+            if not of_all:  # others may share it as well
+                owners = [max(each) for each in zip_longest(owners, known, fillvalue=0)]
+            self._known[identity] = owners
             if len(self._known) > KNOWN_FINDINGS:
                 del self._known[next(iter(self._known))]
         if of_all:

@@ -12,6 +12,7 @@ import enum
 import fractions
 import functools
 import gc
+import inspect
 import ipaddress
 import logging
 import operator
@@ -40,7 +41,8 @@ ATOMS = frozenset(
     | {datetime.date, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo, decimal.Decimal, fractions.Fraction}
     | {uuid.UUID, uuid.SafeUUID, re.Pattern, struct.Struct, types.CodeType}
     | {pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath}
-    | {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network}
+    | {ipaddress.IPv4Address, ipaddress.IPv4Interface, ipaddress.IPv4Network}
+    | {ipaddress.IPv6Address, ipaddress.IPv6Interface, ipaddress.IPv6Network}
     | {types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType}
     | {types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(namedtuple("One", "field"))["field"])}
 )
@@ -73,8 +75,14 @@ STOP_LOOP = (AbstractEventLoop,)
 """Stop: the event loop, which holds every task there is."""
 
 STOP_TRANSPORT = (BaseTransport, BaseProtocol)
-"""Stop, but no excuse: transports and their protocols lead into the server, to all connections. One that two owners
-reach is still reported."""
+"""Stop, but no excuse: transports of the event loop and protocols of the server (`SERVER`) lead into it, to all
+connections. One that two owners reach is still reported, and other protocols are walked."""
+
+SERVER = frozenset({"asyncio", "uvloop", "uvicorn", "websockets"})
+"""Packages of the event loop and the server."""
+
+INTERFACES = frozenset({"asyncio.transports", "asyncio.protocols"})
+"""Modules of theirs with nothing but what others fill in."""
 
 
 class Kind(NamedTuple):
@@ -124,7 +132,10 @@ EXACT: types.MappingProxyType[type, Kind] = types.MappingProxyType(
         property: Kind(False),
         classmethod: Kind(False, readers.wrapped),
         staticmethod: Kind(False, readers.wrapped),
-        memoryview: Kind(True, readers.viewed),
+        memoryview: Kind(False, readers.viewed),
+        re.Match: Kind(False),
+        inspect.Signature: Kind(False, readers.signature),
+        inspect.Parameter: Kind(False),
         Context: Kind(True, readers.context),
         ContextVar: Kind(False),
         weakref.finalize: Kind(True, readers.finalizer),
@@ -155,7 +166,7 @@ def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
         return None
     if issubclass(type_, weakref.ref):
         return Kind(False, weak=True)
-    if issubclass(type_, STOP_TRANSPORT) or (hasattr(type_, "get_extra_info") and hasattr(type_, "get_protocol")):
+    if is_of_server(type_):
         return Kind(True, readers.nothing)
     if issubclass(type_, logging.Logger):
         return Kind(False, readers.logger)
@@ -163,8 +174,19 @@ def classify(type_: type, stop: tuple[type, ...] = ()) -> Kind | None:
         return Kind(False, readers.fields_of(type_))
     if type_.__flags__ & readers.HAS_REFERENTS:
         return Kind(True, empty=_is_bare(type_))
-    known = hasattr(type_, "__struct_fields__") or type_.__module__.partition(".")[0] in sys.stdlib_module_names
+    of_msgspec = readers.attribute(type_, "__struct_fields__") is not None
+    known = of_msgspec or type_.__module__.partition(".")[0] in sys.stdlib_module_names
     return Kind(True, readers.members_of(type_), known=known)
+
+
+def is_of_server(type_: type) -> bool:
+    """Tell whether objects of a type are transports of the event loop or protocols of the server."""
+    for class_ in type_.__mro__:
+        if class_.__module__.partition(".")[0] in SERVER and class_.__module__ not in INTERFACES:
+            names = ("get_extra_info", "get_protocol")  # of transports that are made in C
+            if issubclass(class_, STOP_TRANSPORT) or all(hasattr(class_, name) for name in names):
+                return True
+    return False
 
 
 def is_frozen(type_: type) -> bool:
@@ -178,10 +200,10 @@ def is_frozen(type_: type) -> bool:
         return not any(map(bytecode.changes_itself, _functions(type_, but=CONSTRUCTORS)))
     if (parameters := type_.__dict__.get("__dataclass_params__")) is not None:  # a plain subclass is not frozen
         return bool(parameters.frozen)
-    if (struct_config := getattr(type_, "__struct_config__", None)) is not None:
+    if (struct_config := readers.attribute(type_, "__struct_config__")) is not None:
         return bool(struct_config.frozen)
-    if hasattr(type_, "__pydantic_fields__"):
-        return bool(getattr(type_, "model_config", {}).get("frozen"))
+    if readers.attribute(type_, "__pydantic_fields__") is not None:
+        return bool(readers.attribute(type_, "model_config", {}).get("frozen"))
     if type_.__module__ in PYDANTIC_VALUES:
         return True
     builtin = (tuple, frozenset, str, bytes, int, float, complex, datetime.date, datetime.time, datetime.timedelta)
@@ -231,7 +253,11 @@ def _stores_for_its_owner(value: object) -> bool:
     type_ = type(value)
     if issubclass(type_, functools.cached_property):
         return True
-    return hasattr(type_, "__set__") and type_ not in DESCRIPTORS and not is_of_library(type_.__module__)
+    return (
+        readers.attribute(type_, "__set__") is not None
+        and type_ not in DESCRIPTORS
+        and not is_of_library(type_.__module__)
+    )
 
 
 def is_of_library(module: object) -> bool:
@@ -241,7 +267,7 @@ def is_of_library(module: object) -> bool:
 
 def is_stateless_descriptor(type_: type) -> bool:
     """Tell whether objects of a type are descriptors that, as their code reads, store on nothing but their instance."""
-    accessors = [getattr(type_, name, None) for name in ("__get__", "__set__", "__delete__")]
+    accessors = [readers.attribute(type_, name) for name in ("__get__", "__set__", "__delete__")]
     functions = [accessor for accessor in accessors if isinstance(accessor, types.FunctionType)]
     return bool(functions) and not any(
         bytecode.changes_other_than(function, function.__code__.co_varnames[1:2]) for function in functions

@@ -34,7 +34,7 @@ def path(objects: Sequence[object]) -> str:
         if namespace:
             written += _first(_named(parent, child))
             namespace = False
-        elif isinstance(child, dict) and child is readers.namespace_of(parent):
+        elif issubclass(type(child), dict) and child is readers.namespace_of(parent):
             namespace = True
         else:
             written += label(parent, child)
@@ -43,7 +43,10 @@ def path(objects: Sequence[object]) -> str:
 
 def label(parent: object, child: object) -> str:
     """Write the step from one object to another, such as ``.events``, ``[0]``, ``.<local task>`` or ``.?``."""
-    return _first(chain.from_iterable(rule(parent, child) for rule in _rules(parent)))
+    try:
+        return _first(chain.from_iterable(rule(parent, child) for rule in _rules(parent)))
+    except Exception:  # noqa: BLE001 - an object that is made like nothing else: the finding counts, not its name
+        return UNKNOWN
 
 
 def _first(labels: Iterable[str]) -> str:
@@ -59,14 +62,20 @@ def _rules(parent: object) -> Iterator[Callable[[Any, object], Iterator[str]]]:
 
 
 def _named(namespace: Any, child: object) -> Iterator[str]:
-    return (f".{name}" for name, value in namespace.items() if value is child)
+    return (f".{name}" for name, value in _items(namespace) if value is child)
+
+
+def _items(mapping: Any) -> tuple[tuple[Any, Any], ...]:
+    """The items of a mapping; those of a dict without a method of its class, which may be anybody's."""
+    return tuple(dict.items(mapping) if issubclass(type(mapping), dict) else mapping.items())
 
 
 def _sequence(parent: Any, child: object) -> Iterator[str]:
-    for index, item in enumerate(tuple(parent)):
+    builtin = next(each for each in SEQUENCES if issubclass(type(parent), each))
+    fields = readers.attribute(type(parent), "_fields", ()) if builtin is tuple else ()
+    for index, item in enumerate(tuple(builtin.__iter__(parent))):
         if item is child:
-            names = getattr(type(parent), "_fields", None)
-            yield f".{names[index]}" if names else f"[{index}]"
+            yield f".{fields[index]}" if index < len(fields) else f"[{index}]"
 
 
 def _set(_: object, __: object) -> Iterator[str]:
@@ -74,13 +83,15 @@ def _set(_: object, __: object) -> Iterator[str]:
 
 
 def _mapping(parent: Mapping[Any, Any], child: object) -> Iterator[str]:
-    items = tuple(parent.items())
+    items = _items(parent)
     yield from (f".values()[{index}]" for index, (_, value) in enumerate(items) if value is child)
     yield from (f".keys()[{index}]" for index, (key, _) in enumerate(items) if key is child)
 
 
 def _proxy(parent: Any, child: object) -> Iterator[str]:
-    yield from _mapping(parent, child)
+    (mapping,) = gc.get_referents(parent)
+    if issubclass(type(mapping), dict):
+        yield from _mapping(mapping, child)
     yield ".<mapping>"
 
 
@@ -151,8 +162,7 @@ def _logger(parent: Any, child: object) -> Iterator[str]:
 
 
 def _class_member(parent: type, child: object) -> Iterator[str]:
-    if isinstance(child, type) and child in parent.__bases__:
-        yield f".<base {child.__name__}>"
+    yield from (f".<base {base.__name__}>" for base in parent.__bases__ if base is child)
     yield from _named(vars(parent), child)
 
 
@@ -177,8 +187,10 @@ def _class(parent: object, child: object) -> Iterator[str]:
         yield ".<context>"
 
 
+SEQUENCES: tuple[type[Sequence[Any]], ...] = (list, tuple, deque)
+
 RULES: tuple[tuple[Any, Callable[[Any, object], Iterator[str]]], ...] = (
-    ((list, tuple, deque), _sequence),
+    (SEQUENCES, _sequence),
     ((set, frozenset), _set),
     (dict, _mapping),
     (types.MappingProxyType, _proxy),

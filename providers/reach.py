@@ -115,8 +115,9 @@ class Reader:
             kind = self.kind(value)
             if kind is not None:
                 self.skip(value)
-                if not kind.mutable and not isinstance(value, (type, Provider)):
-                    waiting += kind.read(value)
+                if not kind.mutable and not issubclass(type(value), (type, Provider)):
+                    # Its class is everybody's who has such an object, and what that keeps is not shared by this.
+                    waiting += [part for part in kind.read(value) if not issubclass(type(part), type)]
 
     def skip(self, value: object) -> None:
         """Skip an object from now on."""

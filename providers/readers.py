@@ -10,9 +10,11 @@ from __future__ import annotations
 import abc
 import enum
 import gc
+import inspect
 import logging
 import sys
 import types
+import typing
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from contextvars import Context
@@ -20,17 +22,17 @@ from typing import Any
 
 HAS_REFERENTS = 1 << 14  # Py_TPFLAGS_HAVE_GC: the type tells the garbage collector what its objects refer to
 
+MADE_AT_RUN_TIME = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class statement or a call of `type` made the type
+
 INLINE_NAMESPACE = 1 << 4  # Py_TPFLAGS_MANAGED_DICT: attributes are kept in the object until its namespace is asked for
 
 CLASS_METADATA = frozenset(
-    {"__dict__", "__weakref__", "__doc__", "__annotations__", "__slots__", "__abstractmethods__", "__parameters__"}
+    {"__dict__", "__weakref__", "__doc__", "__annotations__", "__slots__", "__abstractmethods__"}
     | {"__orig_bases__", "__type_params__", "__annotate__", "__annotate_func__", "__annotations_cache__"}
     | {"__conditional_annotations__", "__dataclass_fields__", "__dataclass_params__", "__struct_config__"}
-    | {"__protocol_attrs__", "__non_callable_proto_members__", "__msgspec_cache__"}
-    | {"__class_vars__", "__private_attributes__", "__signature__"}
+    | {"__protocol_attrs__", "__non_callable_proto_members__"}
 )
-"""Stop: attributes in which the interpreter, the standard library, msgspec and Pydantic describe a class. (Pydantic's
-others begin with ``__pydantic_``.)"""
+"""Stop: attributes in which the interpreter and the standard library describe a class."""
 
 METADATA_OF: tuple[tuple[Callable[[type], bool], frozenset[str]], ...] = (
     (
@@ -39,10 +41,18 @@ METADATA_OF: tuple[tuple[Callable[[type], bool], frozenset[str]], ...] = (
         | {"_hashable_values_", "_unhashable_values_", "_unhashable_values_map_"},
     ),
     (lambda class_: isinstance(class_, abc.ABCMeta), frozenset({"_abc_impl"})),
-    (lambda class_: issubclass(class_, tuple) and hasattr(class_, "_fields"), frozenset({"_field_defaults"})),
-    (lambda class_: hasattr(class_, "__pydantic_fields__"), frozenset({"model_config"})),
+    (lambda class_: issubclass(class_, typing.Generic), frozenset({"__parameters__"})),
+    (
+        lambda class_: issubclass(class_, tuple) and attribute(class_, "_fields") is not None,
+        frozenset({"_field_defaults"}),
+    ),
+    (
+        lambda class_: attribute(class_, "__pydantic_fields__") is not None,
+        frozenset({"model_config", "__class_vars__", "__private_attributes__", "__signature__"}),
+    ),
 )
-"""Stop: the same for classes of one sort alone, as the names are such as anybody might give."""
+"""Stop: the same for classes of one sort alone, as the names are such as anybody might give. (Pydantic's others begin
+with ``__pydantic_``; msgspec keeps an object of its own on any class, as ``__msgspec_cache__``.)"""
 
 LIBRARIES = sys.stdlib_module_names | {"pydantic", "pydantic_core", "pydantic_settings", "dependency_injector"}
 """Stop: packages whose classes are not read. What they hold describes classes and is written by nobody at run time."""
@@ -52,6 +62,15 @@ LOGGER_ATTRIBUTES = frozenset(
 )
 """Stop: how a logger is configured, its handlers among it, which is one for the process. Filters are read, and what
 anybody else attached."""
+
+
+def attribute(class_: type, name: str, default: Any = None) -> Any:
+    """An attribute of a class that has it by itself, its bases or its metaclass: a metaclass that makes some up is not
+    asked."""
+    metaclass: type = type(class_)
+    if any(name in vars(each) for each in (*class_.__mro__, *metaclass.__mro__)):
+        return getattr(class_, name, default)
+    return default
 
 
 def nothing(_: object) -> Collection[object]:
@@ -85,6 +104,11 @@ def viewed(view: memoryview) -> Collection[object]:
 def partial(value: Any) -> Collection[object]:
     """Function and arguments of a partial, and the attributes it was given."""
     return (value.func, *value.args, *value.keywords.values(), *getattr(value, "__dict__", {}).values())
+
+
+def signature(signature: inspect.Signature) -> Collection[object]:
+    """Parameters of a signature, whose defaults may be of any class, and what it returns."""
+    return (*signature.parameters.values(), signature.return_annotation)
 
 
 def context(context: Context) -> Collection[object]:
@@ -129,7 +153,7 @@ def fields_of(type_: type) -> Callable[[object], Collection[object]]:
     namespace = _namespace(type_)
     if namespace is None:
         return read
-    described = hasattr(type_, "__pydantic_fields_set__")
+    described = attribute(type_, "__pydantic_fields_set__") is not None
     inline = type_.__flags__ & INLINE_NAMESPACE and not described
 
     def fields(value: object) -> Collection[object]:
@@ -179,15 +203,33 @@ def slots(type_: type) -> list[types.MemberDescriptorType]:
     return [value for values in classes for value in values if isinstance(value, types.MemberDescriptorType)]
 
 
+def is_of_library(class_: type) -> bool:
+    """Tell whether a class is one of `LIBRARIES`, and not one that a function of theirs made and called its own."""
+    module = vars(class_).get("__module__")
+    if not isinstance(module, str) or module.partition(".")[0] not in LIBRARIES:
+        return False
+    if not class_.__flags__ & MADE_AT_RUN_TIME:
+        return True
+    found: Any = sys.modules.get(module)
+    for name in class_.__qualname__.split("."):
+        if name == "<locals>":
+            return True  # nobody finds it by a name, and it is a library's own
+        found = getattr(found, name, None)
+    return found is class_
+
+
 def class_attributes(class_: type) -> Collection[object]:
     """Attributes, bases and metaclass of a class, unless it is one of `LIBRARIES`."""
-    if class_.__module__.partition(".")[0] in LIBRARIES:
+    if is_of_library(class_):
         return ()
     metadata = CLASS_METADATA.union(*(names for is_sort, names in METADATA_OF if is_sort(class_)))
+    described = attribute(class_, "__pydantic_fields__") is not None
     attributes = [
         value
         for name, value in tuple(vars(class_).items())  # at once: other threads may set some
-        if name not in metadata and not name.startswith("__pydantic_")
+        if name not in metadata
+        and not (described and name.startswith("__pydantic_"))
+        and not (name == "__msgspec_cache__" and type(value).__module__.startswith("msgspec."))
     ]
     return [*attributes, *class_.__bases__, type(class_)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import collections
+import dataclasses
 import doctest
 import enum
 import functools
@@ -140,7 +141,7 @@ def test_a_released_view_a_spent_finalizer_and_an_empty_closure_are_nothing() ->
 
     empty = outer()
     view.release()
-    assert own((view, finalizer, empty)) == {"tuple[0]", "tuple[1]"}
+    assert own((view, finalizer, empty)) == {"tuple[1]"}
 
 
 def test_what_a_suspended_coroutine_holds_is_read_and_not_kept() -> None:
@@ -304,12 +305,106 @@ def test_a_container_and_its_providers_are_no_hiding_place_for_what_they_keep() 
     assert own((providers.Factory(list),)) == set()
 
 
-def test_a_transport_and_its_protocol_end_a_walk_but_are_found() -> None:
+async def test_a_transport_of_the_loop_and_a_protocol_of_the_server_end_a_walk_but_are_found() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        protocol = writer.transport.get_protocol()
+        assert own((writer.transport, protocol)) == {"tuple[0]", "tuple[1]"}
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+def test_a_protocol_of_ones_own_and_what_only_looks_like_a_transport_are_walked() -> None:
     class Protocol(asyncio.Protocol):
         def __init__(self) -> None:
             self.kept: list[int] = []
 
-    assert own((asyncio.Transport({}), Protocol())) == {"tuple[0]", "tuple[1]"}
+    class Track:
+        def __init__(self) -> None:
+            self.kept: list[int] = []
+
+        def get_extra_info(self) -> None: ...
+
+        def get_protocol(self) -> None: ...
+
+    assert own((Protocol(), Track())) == {"tuple[0]", "tuple[0].kept", "tuple[1]", "tuple[1].kept"}
+
+
+def test_a_shared_object_that_cannot_change_shares_not_what_its_class_keeps() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        seen: ClassVar[list[int]] = []
+        size: int = 1
+
+    shared = Options()
+    assert own((shared, Options()), shared=[shared]) == {"tuple[1].<class Options>.seen"}
+    assert own((shared, Options()), shared=[shared, Options]) == set()
+
+
+class Unwilling(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("my code runs")
+
+
+class UnwillingList(list[Any]):
+    _fields = ("a",)
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("my code runs")
+
+
+class UnwillingTuple(tuple[Any, ...]):
+    __slots__ = ()
+    _fields = ("a",)
+
+
+class Made(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise RuntimeError("my code runs")
+
+
+class OfMade(Owner, metaclass=Made):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda part: Unwilling(a=part), "Owner.x.values()[0]"),
+        (lambda part: UnwillingList([1, part]), "Owner.x[1]"),
+        (lambda part: UnwillingTuple((1, part)), "Owner.x[1]"),
+        (lambda part: OfMade(part=part), "Owner.x.part"),
+        (lambda part: types.MappingProxyType(Unwilling(a=part)), "Owner.x.<mapping>.values()[0]"),
+    ],
+)
+def test_no_code_of_an_object_runs_when_it_is_read_and_named(make: Callable[[object], object], path: str) -> None:
+    part: list[int] = []
+    assert paths(Owner(x=make(part)), part) == [path]
+
+
+def test_classes_that_a_library_makes_for_others_are_read_as_theirs() -> None:
+    made = types.new_class("Made", (), {}, lambda namespace: namespace.update(kept=[]))
+    generated = dataclasses.make_dataclass("Generated", [("a", int, 1)], namespace={"kept": []})
+    assert own(made) == {"type.kept"}
+    assert own(generated) == {"type.kept"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__private_attributes__",
+        "__class_vars__",
+        "__signature__",
+        "__msgspec_cache__",
+        "__parameters__",
+        "__pydantic_x__",
+    ],
+)
+def test_names_by_which_libraries_describe_their_classes_hide_nothing_on_others(name: str) -> None:
+    kept: list[int] = []
+    assert [path for path in paths(type("Plain", (), {name: kept}), kept) if path == f"type.{name}"]
 
 
 @pytest.mark.parametrize(

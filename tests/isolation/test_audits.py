@@ -148,6 +148,29 @@ async def test_a_finding_is_counted_and_logged_once(caplog: pytest.LogCaptureFix
         assert line["second_path"].startswith("UserManager.record.events[")
 
 
+async def test_a_finding_counts_again_when_more_users_reach_it_and_when_it_comes_back() -> None:
+    async with serving() as gateway, gateway.api() as api:
+
+        async def counted(*, isolated: bool) -> float:
+            assert (await audit(api))["isolated"] is isolated
+            return await metric(api, "bulkhead_isolation_violations_total", net="audit")
+
+        async with gateway.connected("alice"), gateway.connected("bob"), gateway.connected("carol"):
+            common = Common()
+            leak(gateway.container, common, "alice", "bob")
+            assert await counted(isolated=False) == 1
+            leak(gateway.container, common, "carol")
+            assert await counted(isolated=False) == 2
+            await audit(api, "alice", "bob")  # of fewer: nothing is new
+            assert await counted(isolated=False) == 2
+        async with gateway.connected("alice"), gateway.connected("bob"):
+            assert await counted(isolated=True) == 2
+            leak(gateway.container, Common(), "alice", "bob")
+            assert await counted(isolated=False) == 3
+            leak(gateway.container, Common(), "alice", "bob")  # of the same class, at places that look alike
+            assert await counted(isolated=False) == 4
+
+
 async def test_nothing_is_held_by_an_audit_that_is_over() -> None:
     async with serving() as gateway, gateway.api() as api:
         common = Common()
