@@ -235,7 +235,8 @@ class Broker(Protocol):
         Reading the position of a stream that does not exist starts one, so that its epoch holds for what comes.
 
         Args:
-            since: exclusive. Only what lies behind it (with `reverse`: before it). An empty epoch matches any.
+            since: exclusive. Only what lies behind it (with `reverse`: before it). An empty epoch matches any. Its
+                offset is from 0 to 2**63 - 1, and may be behind the top.
             limit: 0 reads the position alone, -1 everything; the first so many in the order asked for.
 
         Raises:

@@ -19,12 +19,14 @@ from app.realtime.surrogates import HALF_A_PAIR, without_halves
 VERSION = f"bulkhead-gateway {version('bulkhead-gateway')}"
 NULL = Raw(b"null")
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+# No stream gets there, so nobody was ever given more; engines count to 2**64 - 2, some of them in floats.
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class StreamPosition(msgspec.Struct, frozen=True, omit_defaults=True):
     """`{offset, epoch}` on the wire."""
 
-    offset: int = 0
+    offset: Offset = 0
     epoch: str = ""
 
 
@@ -35,7 +37,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     token: str = ""
     recover: bool = False
     epoch: str = ""
-    offset: int = 0
+    offset: Offset = 0
     data: Raw = NULL
     positioned: bool = False
     recoverable: bool = False

@@ -94,6 +94,17 @@ async def test_since_is_exclusive(broker: Broker) -> None:
     assert offsets(await broker.history(ALICE, "news", since=Position(9, positions[0].epoch))) == []
 
 
+@pytest.mark.parametrize("offset", [2**53, 2**53 + 1, 2**63 - 1])
+async def test_since_may_be_far_behind_the_top(broker: Broker, offset: int) -> None:
+    epoch = (await publish(broker, "1", "2"))[0].epoch
+    for since in (Position(offset, epoch), Position(offset, "")):
+        for limit in (-1, 2**31 - 1):
+            assert offsets(await broker.history(ALICE, "news", since=since, limit=limit)) == []
+            assert offsets(await broker.history(ALICE, "news", since=since, limit=limit, reverse=True)) == [2, 1]
+    with pytest.raises(UnrecoverablePosition):
+        await broker.history(ALICE, "news", since=Position(offset, "elsewhere \n\0" * 1000))
+
+
 async def test_since_before_what_is_kept_gives_all_that_is_kept(broker: Broker, bounds: Bounds) -> None:
     positions = await publish(broker, *map(str, range(bounds.history_size + 3)))
     assert offsets(await broker.history(ALICE, "news", since=positions[0])) == list(range(4, bounds.history_size + 4))

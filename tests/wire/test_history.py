@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.clock import ManualClock
-from tests.gateway import QUIET, Client, build_container, serving
+from tests.engine.server import StandAlone
+from tests.gateway import QUIET, Client, build_container, serving, token
 
 
 @asynccontextmanager
@@ -120,3 +124,40 @@ async def test_answers_that_together_would_not_fit_are_refused_and_the_connectio
         assert [reply["id"] for reply in replies] == [100, 101, 102, 103, 104]
         assert "history" in replies[0]
         await client.nothing()
+
+
+@pytest.mark.parametrize("offset", [-(10**25), -1, 2**63, 2**64 - 1, 10**25])
+async def test_an_offset_that_no_stream_has_ends_the_connection(offset: int) -> None:
+    commands: tuple[dict[str, Any], ...] = (
+        {"id": 9, "history": {"channel": "news", "limit": -1, "since": {"offset": offset}}},
+        {"id": 9, "subscribe": {"channel": "news", "recover": True, "offset": offset}},
+        {"id": 9, "connect": {"token": token("alice"), "subs": {"#alice": {"recover": True, "offset": offset}}}},
+    )
+    async with serving() as gateway:
+        for command in commands:
+            async with gateway.connected("alice") as client:
+                await client.send(command)
+                code, reason = await client.closed()
+                assert (code, reason.partition(":")[0]) == (3501, "bad request")
+        assert gateway.container.metrics().failures() == 0
+
+
+async def test_no_argument_of_a_client_is_an_internal_error_of_the_engine(valkey: str, tmp_path: Path) -> None:
+    top = 2**63 - 1
+    commands: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("history", {"channel": "news", "limit": 2**31 - 1, "since": {"offset": top}}),
+        ("history", {"channel": "news", "limit": -1, "reverse": True, "since": {"offset": top}}),
+        ("history", {"channel": "news", "limit": -1, "since": {"offset": 1, "epoch": "\n\0 é" * 5000}}),
+        ("subscribe", {"channel": "one", "recover": True, "offset": top}),
+        ("subscribe", {"channel": "two", "recover": True, "epoch": "\n\0 é" * 5000, "flag": 10**30}),
+        ("publish", {"channel": "{x}\u202e%s%n\\", "data": "%s%d"}),
+        ("presence", {"channel": "é" * 127}),
+        ("unsubscribe", {"channel": "x" * 10_000}),
+    )
+    with StandAlone(valkey, tmp_path / "valkey") as server:
+        async with serving(build_container(broker={"url": server.url})) as gateway:
+            async with gateway.connected("alice") as alice:
+                for method, request in commands:
+                    reply = await alice.call(method, request)
+                    assert reply.get("error", {}).get("code") != 100, (method, request)
+            assert gateway.container.metrics().failures() == 0
