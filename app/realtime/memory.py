@@ -16,7 +16,7 @@ from app.realtime.broker import (
 )
 from app.realtime.clock import Clock, Timer
 from app.realtime.idempotency import IdempotencyKeys
-from app.realtime.stream import Streams
+from app.realtime.streams import Streams
 
 SWEEP_BATCH = 64
 """What one turn of the event loop lets expire, so that many at once hold nobody up."""
