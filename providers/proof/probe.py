@@ -20,7 +20,7 @@ from providers.reach import Reached, Reader, walk
 from .finding import Finding, Verdict
 from .judge import REMEDY, Opinion
 from .memory import Memory
-from .values import mutable_part, place
+from .values import is_private_part, mutable_part, place
 
 Arguments = tuple[tuple[Any, ...], tuple[Any, ...]]
 """Positional arguments of the calls for two synthetic keys."""
@@ -55,7 +55,7 @@ def is_within(reached: Reached, ids: Set[int]) -> bool:
 
 def mutable(found: Reach) -> set[int]:
     """Give the ids of the objects that can change."""
-    return {key for key, one in found.items() if one.mutable}
+    return {key for key, one in found.items() if one.mutable and not is_private_part(one)}
 
 
 def asked(

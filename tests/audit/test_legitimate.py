@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import functools
+import inspect
 import ipaddress
 import logging
 import operator
@@ -127,6 +128,9 @@ LEGITIMATE: tuple[Any, ...] = (
     *(datetime.datetime.now(datetime.UTC), datetime.datetime.now(zoneinfo.ZoneInfo("UTC")), datetime.date(2024, 1, 1)),
     *(datetime.time(1), datetime.timedelta(1), decimal.Decimal("1.5"), decimal.getcontext(), uuid.UUID(int=1)),
     *(pathlib.Path("/a"), ipaddress.ip_address("127.0.0.1"), re.compile("a"), zoneinfo.ZoneInfo("UTC")),
+    *(ipaddress.ip_interface("10.0.0.1/8"), ipaddress.ip_interface("::1/64"), ipaddress.ip_network("10.0.0.0/8")),
+    *(memoryview(b"bytes"), re.match("a", "ab"), re.match(b"a", b"ab"), inspect.signature(len)),
+    *(inspect.signature(lambda a, b=(1,): a), inspect.Parameter("a", inspect.Parameter.KEYWORD_ONLY, default="b")),
     *(Clock(), Clock, Clock().time, Missing(), Counted, Counted.static, Counted.named, wrapped, dispatched, len),
     *("text".join, functools.partial(wrapped, (1,)), operator.itemgetter(1), operator.attrgetter("a"), list[int]),
     *(int | str, typing.Any, typing.TypeVar("T"), logging.getLogger("legitimate"), logging.getLogger(), time, re),

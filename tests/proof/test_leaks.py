@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import re
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from weakref import WeakValueDictionary, finalize
 
 import pytest
 from dependency_injector import containers, providers
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from providers import Fresh, PerKey, ProofError, prove
 from providers.proof import Verdict
@@ -191,6 +194,9 @@ WIRING: dict[str, Callable[[], Any]] = {
     "an asyncio.Event": lambda: providers.Object(asyncio.Event()),
     "a WeakValueDictionary": WeakValueDictionary,
     "a list in a tuple": lambda: (1, ("a", [])),
+    "a memoryview of a bytearray": lambda: memoryview(bytearray(b"a")),
+    "a match in a bytearray": lambda: re.match(b"a", bytearray(b"a")),
+    "a signature with a list as default": lambda: inspect.signature(default_list),
     "an alias of a Singleton": lambda: providers.Singleton(Box).provider,
     "a Selector branch": lambda: providers.Selector(lambda: "a", a=Fresh(Box), b=providers.Singleton(Box)),
     "an attribute of one object": lambda: providers.Singleton(WithClassList).provided.users,
@@ -318,6 +324,20 @@ class Weakly(Manager):
         super().__init__(user, LIVING)
 
 
+class Private(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    _items: Any = PrivateAttr(default=None)
+
+
+PRIVATE = Private()
+PRIVATE.__pydantic_private__["_items"] = []  # type: ignore[index]
+
+
+class Attribute(Manager):
+    def __init__(self, user: str, part: Any = None) -> None:
+        super().__init__(user, PRIVATE)
+
+
 class Inherited(Manager):
     def __init__(self, user: str, part: Any = None) -> None:
         super().__init__(user, through_helper())
@@ -341,6 +361,7 @@ PROBE: dict[str, type[Manager]] = {
     "a frozen dataclass that holds a shared list": Member,
     "a shared WeakValueDictionary": Weakly,
     "a cache of the module behind a helper": Inherited,
+    "a list in a private attribute of a frozen model": Attribute,
     "a dict with the wrong key": ByUser,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import re
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from ipaddress import ip_interface
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from dependency_injector import containers, providers
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SecretStr
 
 from app.realtime.identity import UserContext
 from config import Settings
@@ -62,6 +64,13 @@ class Options(BaseModel):
     secret: SecretStr = SecretStr("s")
 
 
+class Marked(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    limit: int = 3
+    _text: str = PrivateAttr(default="t")
+
+
 class Clock:
     def time(self) -> float:
         return 0.0
@@ -97,6 +106,10 @@ VALUES: tuple[Callable[[random.Random], Any], ...] = (
     lambda chance: Pair(value(chance), value(chance)),
     lambda chance: Record("r", ("a", "b")),
     lambda chance: Options(limit=chance.randrange(9)),
+    lambda chance: Marked(limit=chance.randrange(9)),
+    lambda chance: memoryview(b"bytes"),
+    lambda chance: chance.choice((re.match("a", "ab"), inspect.signature(make_counter))),
+    lambda chance: chance.choice((ip_interface("10.0.0.1/8"), ip_interface("::1/64"))),
     lambda chance: (value(chance), value(chance)),
     lambda chance: frozenset({1, "a"}),
     lambda chance: MappingProxyType({"a": value(chance)}),
