@@ -119,7 +119,7 @@ def test_no_text_makes_a_line_of_its_own_or_moves_the_cursor(capfd: pytest.Captu
     assert "zoë" in err
     assert err.replace("\n", "").isprintable()
     assert "\\x1b[31m" in err
-    assert [line.split()[-1] for line in err.splitlines() if not line.startswith("    ")] == ["failed", "user=zoë"]
+    assert [line.split()[-1] for line in err.splitlines() if not line.startswith("    ")] == ["[app.test]", "user=zoë"]
 
 
 def test_console_lines_are_for_people(capfd: pytest.CaptureFixture[str]) -> None:
