@@ -93,7 +93,8 @@ def serve_gateway(context: typer.Context, container: ContainerName = None) -> No
     """Serve, unless `bulkhead check` would find a problem. Takes every setting as an option."""
     from app import create_app
     from app.checks import build_container, checked_settings, find_container, prove_wiring
-    from app.server import ListenError, StartError, serve
+    from app.listening import ListenError
+    from app.server import StartError, serve
     from app.workers import serve_workers
 
     with reported_problems():

@@ -22,10 +22,11 @@ from dependency_injector import providers
 from fastapi import FastAPI
 
 from app.gateway import gateway_of
+from app.listening import listen
 from app.realtime.broker import Broker
 from app.realtime.clock import Clock
 from app.realtime.modes import ModeKind
-from app.server import Server, listen
+from app.server import Server
 from app.tokens import issue_token
 from config import ModeName, Settings
 from containers import GatewayContainer

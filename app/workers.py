@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection
 from app import create_app
 from app.checks import build_container, find_container
 from app.embedded import EmbeddedEngine
+from app.listening import listen, listen_together, reserved
 from app.logging import configure_logging
-from app.server import StartError, listen, listen_together, reserved, run, welcome
+from app.server import StartError, run, welcome
 from config import Settings
 
 TICK_SECONDS = 0.1
@@ -41,7 +42,7 @@ def serve_workers(settings: Settings, container: str | None = None) -> None:
         container: what makes the container of each, as for `app.checks.find_container`.
 
     Raises:
-        app.server.ListenError: an address cannot be listened on.
+        app.listening.ListenError: an address cannot be listened on.
         app.server.StartError: a worker did not start (the log says why), or the Valkey.
     """
     configure_logging(settings.log)

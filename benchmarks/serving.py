@@ -23,8 +23,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import create_app
+from app.listening import listen
 from app.realtime.broker import Position, Publication
-from app.server import Server, listen
+from app.server import Server
 from benchmarks import machine
 from benchmarks.events import API_KEY, AUDITED, HMAC_SECRET, SUBJECTS, event, user
 from benchmarks.server import SANSIO

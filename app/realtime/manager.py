@@ -8,6 +8,7 @@ from typing import Any
 
 from app.realtime.auth_token import AuthToken, TokenIssuer
 from app.realtime.broker import Position, Publication, Published
+from app.realtime.channels import channel_of
 from app.realtime.codes import Disconnect
 from app.realtime.connections import Connection, ConnectionTable
 from app.realtime.identity import UserContext
@@ -15,7 +16,7 @@ from app.realtime.lifecycle import LifecycleRecord
 from app.realtime.metrics import Metrics
 from app.realtime.modes import ManagerMode
 from app.realtime.protocol import frame
-from app.realtime.publisher import Publisher, channel_of
+from app.realtime.publisher import Publisher
 from app.realtime.pushes import message_push, publication_push
 from app.realtime.subscription import Subscription
 

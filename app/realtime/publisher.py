@@ -9,10 +9,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from app.realtime.backlog import Backlog, BacklogFull
 from app.realtime.broker import Broker, BrokerError, BrokerUnavailable, Published, StreamLimitExceeded, Subscriber
+from app.realtime.channels import channel_of
 from app.realtime.clock import Clock
 from app.realtime.envelope import Envelopes
 from app.realtime.flush import Flusher
-from app.realtime.identity import IdentityError, UserContext, check_id, encode_key, user_of
+from app.realtime.identity import UserContext, check_id, encode_key, user_of
 from app.realtime.metrics import Metrics
 from app.realtime.modes import DEGRADED, EMERGENCY, ManagerMode, ModeKind, ModePolicy
 from app.realtime.subscription import Subscription
@@ -69,19 +70,6 @@ class LocalManager(Subscriber, Protocol):
 
 
 M = TypeVar("M", bound=LocalManager)
-
-
-def channel_of(name: str | None, personal: str) -> str:
-    """The channel that a back end means: the user's personal one, if it names none.
-
-    Raises:
-        IdentityError: the name breaks the rules of ids, or is another personal channel, which nobody could read.
-    """
-    if name is None or name == personal:
-        return personal
-    if check_id("channel", name).startswith("#"):
-        raise IdentityError("channel", "starts with #, as personal channels do; leave it out for the user's own")
-    return name
 
 
 class Publisher(Generic[M]):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from app import garbage
+from app.listening import listen
 from app.protocols import HttpProtocol
-from app.server import Server, listen
+from app.server import Server
 from app.testing import gateway_container
 from tests.cli.test_server import Echo, forever
 from tests.gateway import eventually, serving

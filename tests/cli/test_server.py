@@ -20,7 +20,8 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.server import ListenError, Server, command, listen, listen_together, welcome
+from app.listening import ListenError, listen, listen_together
+from app.server import Server, command, welcome
 from config import Settings
 
 

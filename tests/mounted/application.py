@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import create_app, mount_gateway
-from app.server import listen
+from app.listening import listen
 from containers import GatewayContainer
 from tests.gateway import RunningGateway
 
