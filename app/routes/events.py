@@ -11,17 +11,17 @@ from typing import Annotated, Any, cast
 
 import msgspec
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from msgspec import UNSET, Meta, Raw, UnsetType
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.dependencies import ApiKey, is_api_key, started_container
+from app.dependencies import check_api_key
 from app.problems import BodyTooLarge, Problem, ProblemError, as_problem_error, unknown_problem
 from app.realtime.manager import UserManager
 from app.realtime.publisher import Publisher
 from app.realtime.surrogates import HALF_A_PAIR, without_halves
+from app.routes.keyed import KeyedRoute
 from app.routes.schemas import json_answer, json_body, problem_answers
 from containers import GatewayContainer
 
@@ -70,7 +70,7 @@ _batch = msgspec.json.Decoder(list[Raw])
 _encoder = msgspec.json.Encoder()
 
 
-class PublishRoute(APIRoute):
+class PublishRoute(KeyedRoute):
     """Checks the API key, reads the body, calls the endpoint and encodes what it returns: no dependencies are solved,
     and nothing else is done that an event can do without."""
 
@@ -78,11 +78,8 @@ class PublishRoute(APIRoute):
         """Describe the endpoint as any other, by its name and docstring, and run it as it is."""
 
         async def answer(scope: Scope, receive: Receive) -> bytes:
-            container = started_container(scope["app"])
-            settings = container.settings()
-            if not is_api_key(settings, _api_key(scope)):
-                raise ProblemError(401, "invalid-api-key", "Send one of the configured keys in X-API-Key.")
-            body = await _body(receive, settings.limits.body_bytes)
+            container = check_api_key(scope)  # by itself: the short way leads here as well
+            body = await _body(receive, container.settings().limits.body_bytes)
             return _encoder.encode(await endpoint(container, scope, body))
 
         async def described_endpoint(request: Request) -> Response:
@@ -100,7 +97,7 @@ class PublishRoute(APIRoute):
         self.app = run
 
 
-router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute, dependencies=[ApiKey])
+router = APIRouter(prefix="/v1", tags=["events"], route_class=PublishRoute)
 
 
 @router.post(
@@ -152,14 +149,6 @@ async def publish_batch(container: GatewayContainer, scope: Scope, body: bytes) 
         raise ProblemError(413, "batch-too-large", f"{len(items)} events; at most {limit} go (limits.batch_events).")
     publisher = container.publisher()
     return [await _publish_item(publisher, item) for item in items]
-
-
-def _api_key(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            key: str = value.decode("latin-1")
-            return key
-    return None
 
 
 async def _body(receive: Receive, limit: int) -> bytes:

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
-from app.dependencies import ApiKey, CurrentAuditor
+from app.dependencies import CurrentAuditor
 from app.isolation import Audited, AuditRunning, UnknownUsers
 from app.problems import ProblemError
+from app.routes.keyed import KeyedRoute
 from app.routes.schemas import problem_answers
 from providers.report import Finding
 
@@ -54,7 +55,7 @@ class AuditReport(BaseModel):
     truncated: bool = Field(description="There is more than what is listed.")
 
 
-router = APIRouter(prefix="/v1", tags=["operators"], dependencies=[ApiKey], responses=problem_answers(401, 422))
+router = APIRouter(prefix="/v1", tags=["operators"], route_class=KeyedRoute, responses=problem_answers(401, 422))
 
 
 @router.post("/isolation/audit", responses=problem_answers(400, 404, 409, 413))

@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from app.dependencies import ApiKey, Container, CurrentControl
+from app.dependencies import Container, CurrentControl
 from app.problems import ProblemError
 from app.realtime.control import UserReport
 from app.realtime.modes import ModeKind
+from app.routes.keyed import KeyedRoute
 from app.routes.schemas import problem_answers
 from config import ModeName
 
@@ -81,7 +82,7 @@ class Lifecycle(BaseModel):
 
 Limit = Annotated[int, Query(ge=0, le=10_000, description="Events to give, at most.", examples=[20])]
 UserId = Annotated[str, Path(description="The user.", examples=["alice"])]
-router = APIRouter(prefix="/v1", tags=["operators"], dependencies=[ApiKey], responses=problem_answers(401, 422))
+router = APIRouter(prefix="/v1", tags=["operators"], route_class=KeyedRoute, responses=problem_answers(401, 422))
 
 
 @router.put("/mode", responses=problem_answers(400, 413, 503))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 
 import httpx
+import pytest
 
 from app import dependencies
 from config import Settings
-from tests.gateway import build_container, serving, token
+from tests.gateway import SECONDS, build_container, serving, token
 
 OLD, NEW = "the-key-that-is-to-be-retired", "the-key-that-takes-its-place"
 GUARDED = (
@@ -48,6 +50,18 @@ async def test_without_a_key_or_with_a_wrong_one_nothing_is_done() -> None:
                     assert response.json()["type"] == "urn:bulkhead:problem:invalid-api-key"
         await alice.nothing()
         assert gateway.container.policy().for_all.kind.value == "unified"
+
+
+@pytest.mark.parametrize("route", [*GUARDED, "POST /v1/isolation/audit"])
+async def test_who_has_no_key_is_answered_before_the_body_is_read(route: str) -> None:
+    async with serving() as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        head = "host: x\r\ncontent-type: application/json\r\ncontent-length: 8000000\r\n"
+        writer.write(f"{route} HTTP/1.1\r\n{head}\r\n[".encode())
+        async with asyncio.timeout(SECONDS):
+            assert b" 401 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_during_a_rotation_both_keys_are_good() -> None:
