@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
@@ -83,31 +82,17 @@ class KeySet:
     async def key(self, token: str) -> Any:
         """See `KeySource.key`."""
         try:
-            return self._keys[_kid(token)]
+            return self._keys[kid_of(token)]
         except KeyError:
             raise InvalidToken(NO_KEY) from None
 
 
-class RemoteKeySet:
-    """A JSON Web Key Set at an address: fetched off the event loop, cached, asked again for an unknown `kid` at most
-    every 30 seconds.
+def kid_of(token: str) -> str:
+    """The `kid` that a token's header names; empty: none.
+
+    Raises:
+        InvalidToken: it is malformed.
     """
-
-    def __init__(self, url: str, ttl: float) -> None:
-        """Nothing is fetched yet."""
-        self._client = jwt.PyJWKClient(url, lifespan=ttl, timeout=5)
-
-    async def key(self, token: str) -> Any:
-        """See `KeySource.key`."""
-        try:
-            return await asyncio.to_thread(self._client.get_signing_key, _kid(token))
-        except (jwt.PyJWKClientConnectionError, jwt.PyJWKSetError, OSError, ValueError) as error:
-            raise KeysUnavailable(f"no keys from auth.jwks_url: {type(error).__name__}") from None
-        except jwt.PyJWKClientError:
-            raise InvalidToken(NO_KEY) from None
-
-
-def _kid(token: str) -> str:
     try:
         return str(jwt.get_unverified_header(token).get("kid", ""))
     except (jwt.InvalidTokenError, RecursionError):
@@ -196,6 +181,8 @@ class Authenticator:
             names = tuple(dict.fromkeys(named))
         except IdentityError as error:
             raise InvalidToken(str(error)) from None
+        except RecursionError:
+            raise InvalidToken("claims are nested too deep") from None
         return Authenticated(context, self._expire_at(claims), _info(claims), names)
 
     async def authenticate_subscription(
@@ -278,8 +265,8 @@ def _info(claims: Mapping[str, Any]) -> str:
     if "info" in claims:
         try:
             return json.dumps(claims["info"], separators=(",", ":"), allow_nan=False)
-        except ValueError:
-            raise InvalidToken("info must be JSON; infinity and NaN are not") from None
+        except (ValueError, RecursionError):
+            raise InvalidToken("info must be JSON, not too deep; infinity and NaN are not") from None
     if "b64info" not in claims:
         return ""
     try:

@@ -241,7 +241,8 @@ class ClientConnection:
         self._metrics.errors.labels(str(answer.code)).inc()
         if command_id and self._state is not ConnectionState.CLOSED:
             self._push_reply(command_id, answer)
-        return answer.code == ErrorCode.INTERNAL.code
+        # Which keys to ask for is the client's own choice.
+        return answer.code == ErrorCode.INTERNAL.code and not isinstance(error, KeysUnavailable)
 
     def _push_reply(self, command_id: int, error: CommandError) -> None:
         if not self.outbound.put(error_reply(command_id, error.code, error.message, error.temporary)):

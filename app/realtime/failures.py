@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from app.realtime.authentication import ExpiredToken, InvalidToken
+from app.realtime.authentication import ExpiredToken, InvalidToken, KeysUnavailable
 from app.realtime.broker import BrokerFull, BrokerUnavailable, StreamLimitExceeded, UnrecoverablePosition
 from app.realtime.codes import CommandError, ErrorCode
 from app.realtime.publisher import Refused, RefusedInEmergency
@@ -27,7 +27,7 @@ def command_error(error: Exception) -> CommandError:
             return CommandError(ErrorCode.TOO_MANY_REQUESTS, str(error))
         case StreamLimitExceeded():
             return CommandError(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {error.reason}")
-        case BrokerUnavailable() | BrokerFull():
+        case BrokerUnavailable() | BrokerFull() | KeysUnavailable():
             return CommandError(ErrorCode.INTERNAL)  # temporary: the client tries again
         case UnrecoverablePosition():
             return CommandError(ErrorCode.UNRECOVERABLE_POSITION)

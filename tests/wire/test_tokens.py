@@ -7,7 +7,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from app import create_app
 from app.dependencies import CurrentUser
 from app.testing import serve
 from tests.clock import ManualClock
-from tests.gateway import SECRET, RunningGateway, build_container, serving, token
+from tests.gateway import QUIET, SECRET, RunningGateway, build_container, serving, token
 
 NOW = 1_700_000_000
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -147,6 +147,13 @@ async def test_a_forged_token_is_closed_with_3500() -> None:
         outcomes = {name: await outcome(gateway, sent) for name, sent in forged.items()}
         assert outcomes == dict.fromkeys(forged, 3500)
         assert gateway.container.manager.count() == 0
+
+
+async def test_info_of_any_depth_connects_or_proves_nothing() -> None:
+    async with serving() as gateway:
+        for depth in range(100, 1100, 25):
+            nested = b'{"sub":"alice","info":' + b"[" * depth + b"]" * depth + b"}"
+            assert await outcome(gateway, signed_by_hand(nested)) in (0, 3500), depth
 
 
 async def test_a_reason_never_repeats_the_token(caplog: pytest.LogCaptureFixture) -> None:
@@ -372,17 +379,22 @@ async def test_a_key_server_that_fails_lets_clients_try_again(answer: str) -> No
     key = private_key("ES256")
     async with key_server(public_jwk(key, "one")) as keys:
         keys.answer = lambda: answer
-        container = build_container(auth={"algorithm": "ES256", "jwks_url": keys.url})
+        clock = ManualClock()
+        container = build_container(clock=clock, auth={"algorithm": "ES256", "jwks_url": keys.url})
         async with serving(container) as gateway:
             assert await outcome(gateway, signed(key, "ES256", kid="one")) == 3004
             keys.answer = None
+            assert await outcome(gateway, signed(key, "ES256", kid="one")) == 3004
+            assert keys.requests == 1, "who tries again at once does not make the gateway ask again"
+            clock.advance(1)
             assert await outcome(gateway, signed(key, "ES256", kid="one")) == 0
 
 
 async def test_a_key_server_that_fails_is_a_503_to_http_and_not_the_callers_fault() -> None:
     key = private_key("ES256")
     async with key_server(public_jwk(key, "one")) as keys:
-        container = build_container(auth={"algorithm": "ES256", "jwks_url": keys.url})
+        clock = ManualClock()
+        container = build_container(clock=clock, auth={"algorithm": "ES256", "jwks_url": keys.url})
         app = create_app(container)
 
         @app.get("/me")
@@ -396,4 +408,51 @@ async def test_a_key_server_that_fails_is_a_503_to_http_and_not_the_callers_faul
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
             assert refused.json()["type"] == "urn:bulkhead:problem:keys-unavailable"
             keys.answer = None
+            clock.advance(1)
             assert (await client.get("/me")).json() == "alice"
+
+
+async def test_a_key_server_that_hangs_and_tokens_with_made_up_keys_keep_nobody_out() -> None:
+    key, new = private_key("ES256"), private_key("ES256")
+    clock = ManualClock()
+    async with key_server(public_jwk(key, "one")) as keys:
+        container = build_container(clock=clock, ping=QUIET, auth={"algorithm": "ES256", "jwks_url": keys.url})
+        async with serving(container) as gateway, AsyncExitStack() as stack:
+            assert await outcome(gateway, signed(key, "ES256", kid="one")) == 0
+            clock.advance(31)
+            keys.release.clear()
+            mallories = [await stack.enter_async_context(gateway.client()) for _ in range(12)]
+            for number, mallory in enumerate(mallories):
+                made_up = unsigned({"alg": "ES256", "kid": f"made up {number}"}, {}, "AAAA")
+                await mallory.send({"id": 1, "connect": {"token": made_up}})
+            while keys.requests < 2:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.002)
+            begun = time.monotonic()
+            assert [await outcome(gateway, signed(key, "ES256", kid="one")) for _ in range(5)] == [0] * 5
+            assert time.monotonic() - begun < 1
+            assert await mallories[0].closed() == (3004, "internal server error")
+            assert await outcome(gateway, signed(new, "ES256", kid="new")) == 3004, "it may be good, so: not for good"
+            clock.advance(29 - 0.001)
+            assert await outcome(gateway, signed(new, "ES256", kid="new")) == 3004
+            assert keys.requests == 2, "a fetch that failed counts"
+            keys.keys.append(public_jwk(new, "new"))
+            keys.release.set()
+            clock.advance(1.001)
+            assert await outcome(gateway, signed(new, "ES256", kid="new")) == 0
+            assert await outcome(gateway, signed(new, "ES256", kid="unknown")) == 3500
+
+
+async def test_keys_that_cannot_be_had_for_another_token_end_no_connection() -> None:
+    key = private_key("ES256")
+    clock = ManualClock()
+    async with key_server(public_jwk(key, "one")) as keys:
+        container = build_container(clock=clock, ping=QUIET, auth={"algorithm": "ES256", "jwks_url": keys.url})
+        async with serving(container) as gateway, gateway.client() as alice:
+            await alice.result("connect", {"token": signed(key, "ES256", kid="one")})
+            clock.advance(31)
+            keys.answer = lambda: ""
+            unknown = signed(key, "ES256", kid="unknown")
+            temporary = {"code": 100, "message": "internal server error", "temporary": True}
+            assert await alice.error("refresh", {"token": unknown}) == temporary
+            assert await alice.error("subscribe", {"channel": "news", "token": unknown}) == temporary
+        assert container.metrics().failures() == 0, "whose keys to ask for was the client's own choice"
