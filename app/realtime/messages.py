@@ -122,10 +122,18 @@ class OperatorModes:
         name = _name(user_id)
         text = await self._broker.recall(name)
         before = self._policy.operators.get(user_id)
-        message = SetMode(user_id) if text is None else _stored_mode(name, text)
-        if message is not None and user_id not in self._untold:
-            self._restore(message)
+        if text is None and before is not None and await self._is_another_store():
+            if not self._loading:
+                await self.load()
+        else:
+            message = SetMode(user_id) if text is None else _stored_mode(name, text)
+            if message is not None and user_id not in self._untold:
+                self._restore(message)
         return self._policy.operators.get(user_id) != before
+
+    async def _is_another_store(self) -> bool:
+        """Whether what was stored is gone, so that a mode that is not there was not taken back by anybody."""
+        return bool(self._kept) and self._kept.isdisjoint(_kept(await self._broker.stored()))
 
     def _restore(self, message: SetMode) -> None:
         decided = None if message.kind is None else Decision(message.kind, "operator", message.keys)
@@ -143,16 +151,16 @@ class OperatorModes:
         self._loading += 1
         try:
             stored = await self._broker.stored()
-            kept = _kept(stored)
-            if not kept or (self._kept and self._kept.isdisjoint(kept)):
-                self._untold.update(
-                    {user_id: None for user_id in self._policy.operators if _name(user_id) not in stored}
-                )
+            while not (kept := _kept(stored)) or (self._kept and self._kept.isdisjoint(kept)):
+                gone = [user_id for user_id in self._policy.operators if _name(user_id) not in stored]
+                self._untold.update(dict.fromkeys(gone))
                 await self.tell()
                 if not kept:
-                    await self._broker.store(f"{KEPT}{secrets.token_hex(8)}", "")
+                    await self._broker.store(life := f"{KEPT}{secrets.token_hex(8)}", "")
+                    kept = frozenset((life,))
+                self._kept = kept
                 stored = await self._broker.stored()
-            self._kept = _kept(stored)
+            self._kept = kept
             known = self._untold.keys() | self._heard
         finally:
             self._loading -= 1

@@ -180,6 +180,28 @@ async def test_a_broker_that_forgot_what_was_set_learns_it_from_the_nodes(broker
     assert nodes[0].set == {"alice": ModeKind.ISOLATED}
 
 
+async def test_a_broker_that_forgets_while_a_change_is_told_takes_nothing_away(broker: FaultyBroker) -> None:
+    first, second = Node(broker), Node(broker)
+    for node in (first, second):
+        await node.modes.load()
+    first.modes.set("bob", ModeKind.EMERGENCY)
+    await first.modes.tell()
+    await second.modes.learn("bob")
+
+    async def forget() -> None:
+        broker.before["recall"] = lambda: asyncio.sleep(0)
+        for name in await broker.stored():
+            await broker.store(name, None)
+
+    broker.before["recall"] = forget
+    first.modes.set("alice", ModeKind.ISOLATED)
+    await first.modes.tell()
+    assert first.set == {"alice": ModeKind.ISOLATED, "bob": ModeKind.EMERGENCY}
+    await second.modes.learn("alice")
+    await second.modes.learn("bob")
+    assert second.set == first.set
+
+
 async def test_a_new_node_that_comes_first_to_a_broker_that_forgot_takes_nothing_away(broker: FaultyBroker) -> None:
     old, fresh = (Node(broker), Node(broker)), Node(broker)
     old[0].modes.set("alice", ModeKind.ISOLATED)
