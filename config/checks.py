@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from itertools import combinations
 from operator import attrgetter
 from types import MappingProxyType
@@ -59,7 +60,7 @@ def find_problems(settings: Settings) -> tuple[Problem, ...]:
         _check_features,
     ]
     if settings.profile == "production":
-        checks += [_check_production_secrets, _check_production_features]
+        checks += [_check_production_secrets, _check_production_keys, _check_production_features]
     return tuple(problem for check in checks for problem in check(settings))
 
 
@@ -197,6 +198,20 @@ def _check_production_secrets(settings: Settings) -> Iterator[Problem]:
         if len(key) < MIN_API_KEY_LENGTH:
             message = f"key {number} is shorter than {MIN_API_KEY_LENGTH} characters"
             yield _problem(settings, "api_keys", message, new_secret)
+
+
+def _check_production_keys(settings: Settings) -> Iterator[Problem]:
+    url = settings.auth.jwks_url
+    if url is not None and url.scheme == "http" and not _is_loopback(url.host or ""):
+        message = "is fetched without TLS: who is on the way could put in keys, and sign in as anybody"
+        yield _problem(settings, "auth.jwks_url", message, "Use https://, or save the set in auth.jwks_file.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_production_features(settings: Settings) -> Iterator[Problem]:

@@ -37,7 +37,7 @@ def value_or_file(value: Any, info: ValidationInfo) -> Any:
 
 
 def key_set_file(path: Path | None) -> Path | None:
-    """Make sure that a file holds a JSON Web Key Set in which a key can be used.
+    """Make sure that a file holds a JSON Web Key Set in which a key can be used, and none that signs tokens.
 
     Raises ValueError, which names the path and says what to put there.
     """
@@ -55,4 +55,7 @@ def key_set_file(path: Path | None) -> Path | None:
         jwt.PyJWKSet.from_dict(found)
     except jwt.PyJWKSetError as error:
         raise ValueError(f"{path} has no key that can be used: {remedy}") from error
+    # RFC 7518: 6.2.2 and 6.3.2 for `d`, 6.4 for `oct`, which is the secret itself.
+    if any("d" in key or key.get("kty") == "oct" for key in found["keys"] if isinstance(key, dict)):
+        raise ValueError(f"{path} holds a private or secret key, which stays where tokens are issued: {remedy}")
     return path

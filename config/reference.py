@@ -58,11 +58,13 @@ In the production profile `bulkhead serve` refuses to start, and `bulkhead check
 - no key to verify tokens with, unless `auth.anonymous` is on;
 - an `auth.hmac_secret` shorter than 32 bytes, or the development profile's;
 - no `api_keys`, a key shorter than 16 characters, or the development profile's;
+- an `auth.jwks_url` with `http://`, unless its host is `localhost` or a loopback address;
 - `*` in `origins`, or `same_origin` on;
 - `docs` or `demo` on.
 
-Every profile refuses more than one key for tokens, a key that does not fit `auth.algorithm`, origins that no browser
-sends, rules on modes that can never decide, and amounts that contradict each other.
+Every profile refuses more than one key for tokens, a key that does not fit `auth.algorithm`, one that could sign tokens
+(a private `auth.public_key`, a private or secret key in `auth.jwks_file`), origins that no browser sends, rules on
+modes that can never decide, and amounts that contradict each other.
 """
 
 

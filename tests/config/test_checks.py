@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -92,6 +94,14 @@ PRODUCTION: Mapping[str, tuple[Mapping[str, Any], tuple[str, str, str]]] = {
         {"api_keys": ["k" * 15]},
         ("api_keys", "key 1 is shorter than 16 characters", NEW_SECRET),
     ),
+    "keys fetched without TLS": (
+        {"auth": {"hmac_secret": None, "algorithm": "ES256", "jwks_url": "http://me:secret@keys.example/set"}},
+        (
+            "auth.jwks_url",
+            "is fetched without TLS: who is on the way could put in keys, and sign in as anybody",
+            "Use https://, or save the set in auth.jwks_file.",
+        ),
+    ),
     "any origin": (
         {"origins": ["*"]},
         (
@@ -146,10 +156,43 @@ def test_an_asymmetric_algorithm_needs_a_public_key(algorithm: str) -> None:
 
 
 @pytest.fixture
-def key_set(tmp_path: Path) -> Path:
+def key_set(tmp_path: Path, keys: dict[str, PrivateKey]) -> Path:
     file = tmp_path / "keys.json"
-    file.write_text('{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "one"}]}')
+    file.write_text(json.dumps({"keys": [jwk(keys["EdDSA"].public_key())]}))
     return file
+
+
+def jwk(key: Any) -> dict[str, Any]:
+    """A key as an entry of a key set."""
+    algorithms = jwt.algorithms.get_default_algorithms()
+    name = "RS256" if "RSA" in type(key).__name__ else "EdDSA" if "25519" in type(key).__name__ else "ES256"
+    entry: dict[str, Any] = algorithms[name].to_jwk(key, as_dict=True)
+    return {**entry, "kid": name}
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+@pytest.mark.parametrize("kind", ["RS256", "ES256", "EdDSA", "secret"])
+def test_a_key_set_with_a_key_that_signs_tokens_is_refused(
+    profile: str, kind: str, keys: dict[str, PrivateKey], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.json"
+    signing = {"kty": "oct", "k": "c2VjcmV0", "kid": "one"} if kind == "secret" else jwk(keys[kind])
+    file.write_text(json.dumps({"keys": [jwk(keys["EdDSA"].public_key()), signing]}))
+    with pytest.raises(ValueError, match="holds a private or secret key") as error:
+        settings(profile, auth={"hmac_secret": None, "algorithm": "EdDSA", "jwks_file": file})
+    assert signing.get("d", "c2VjcmV0") not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "127.8.9.1:81", "[::1]:80"])
+def test_keys_may_come_from_the_same_machine_without_tls(host: str) -> None:
+    auth = {"hmac_secret": None, "algorithm": "ES256", "jwks_url": f"http://{host}/set"}
+    assert problems(settings(auth=auth)) == []
+
+
+@pytest.mark.parametrize("host", ["localhost.example", "127.0.0.1.example", "10.0.0.1", "[2001:db8::1]"])
+def test_what_only_looks_like_the_same_machine_needs_tls(host: str) -> None:
+    auth = {"hmac_secret": None, "algorithm": "ES256", "jwks_url": f"http://{host}/set"}
+    assert [setting for setting, _, _ in problems(settings(auth=auth))] == ["auth.jwks_url"]
 
 
 @pytest.mark.parametrize("name", ["jwks_file", "jwks_url"])
